@@ -43,5 +43,5 @@ def tensors_sha256(tensors: Tensors) -> str:
     """
     digest = hashlib.sha256()
     for key in sorted(tensors):
-        digest.update(np.ascontiguousarray(tensors[key], dtype="<f4"))
+        digest.update(np.ascontiguousarray(tensors[key], dtype="<f4").data)
     return digest.hexdigest()

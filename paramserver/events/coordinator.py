@@ -1,0 +1,243 @@
+"""What goes into the coordinator and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from paramserver.events.job import JobSpec, Replica, Slice
+from paramserver.events.orders import Order, Report
+from paramserver.events.replica import Counters, Phase
+from paramserver.events.shard import Ended, Refused, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRegistered:
+    """A server is up: its index, the address that clients use, and how many shards it owns."""
+
+    server: int
+    address: str
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLost:
+    """The link to a server broke."""
+
+    server: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReceived:
+    """A replica or an observer asks to take part.
+
+    Attributes:
+        request: the host's number for it.
+        name: who it is, such as ``worker0/1``; the same name coming again is the next incarnation.
+        attempt: a random text that retries of this one join repeat, so that a lost reply costs no incarnation.
+        job: what the replica wants to train; None for an observer.
+    """
+
+    request: int
+    name: str
+    attempt: str
+    job: JobSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveReceived:
+    """A replica is done (no failure) or gives up (a sentence, which ends the job)."""
+
+    request: int
+    replica: Replica
+    counters: Counters
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One replica's part of a heartbeat; ``steps`` is how many it means to do in all (0: not known)."""
+
+    replica: Replica
+    clock: int
+    steps: int
+    phase: Phase
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """A worker's replicas are alive; one message for all of them."""
+
+    request: int
+    beats: tuple[Beat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """An observer's judgement of the weights at one version.
+
+    Attributes:
+        split: ``validation`` while the job runs, ``test`` once at its end.
+        version: the largest shard version among the weights that were scored.
+        rounds: finished rounds in those weights (synchronous modes; else -1).
+        loss: mean cross-entropy, in nats.
+        accuracy: share of samples classified rightly, 0 to 1.
+        samples: how many samples were scored.
+    """
+
+    split: str
+    version: int
+    rounds: int
+    loss: float
+    accuracy: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReceived:
+    """An observer has scored some weights."""
+
+    request: int
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReceived:
+    """Somebody asks how the job stands."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time that the coordinator asked for with WakeAt has come."""
+
+
+CoordinatorEvent = (
+    ServerRegistered
+    | ServerLost
+    | JoinReceived
+    | LeaveReceived
+    | HeartbeatReceived
+    | ScoreReceived
+    | StatusReceived
+    | TimerFired
+    | Report
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinGranted:
+    """Answer a join: who you are, where to begin, and where everything lies.
+
+    ``replica`` is None for an observer. ``addresses`` has the address of each shard's server, by shard.
+    """
+
+    request: int
+    replica: Replica | None
+    generation: int
+    clock: int
+    job: JobSpec
+    placement: tuple[Slice, ...]
+    addresses: tuple[str, ...]
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Answer a leave or a score."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswered:
+    """Answer a heartbeat: which of its replicas are fenced, and whether the job is over and why."""
+
+    request: int
+    generation: int
+    fenced: tuple[Replica, ...]
+    ended: bool
+    reason: str
+
+
+class Standing(Enum):
+    """How a rank stands with the coordinator."""
+
+    LIVE = "live"
+    DEAD = "dead"
+    """Its lease or step time ran out; under ``restart`` the others wait for its next incarnation."""
+
+    LEFT = "left"
+    """It has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One rank, for people: who it is, how it stands, what it does, and what it has done.
+
+    ``heard_seconds`` is the age of its newest heartbeat.
+    """
+
+    replica: Replica
+    name: str
+    standing: Standing
+    clock: int
+    steps: int
+    phase: Phase
+    heard_seconds: float
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """How the whole job stands; ``rounds`` counts closed rounds (synchronous modes), ``reason`` why it failed."""
+
+    job: JobSpec | None
+    generation: int
+    servers: tuple[ServerRegistered, ...]
+    servers_expected: int
+    started: bool
+    sealed: bool
+    ended: bool
+    reason: str
+    rounds: int
+    members: tuple[MemberStatus, ...]
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswered:
+    """Answer a status."""
+
+    request: int
+    status: JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Bring this order to this shard, or to every shard (None), after all earlier ones."""
+
+    order: Order
+    shard: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send TimerFired at this time (seconds, the host's ``now``); a newer WakeAt replaces an older one."""
+
+    when: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that a person who watches the job should read, as a sentence for the log."""
+
+    message: str
+
+
+CoordinatorEffect = (
+    JoinGranted | LeaveAnswered | HeartbeatAnswered | Refused | Unavailable | Ended | Ordered | WakeAt | Noted
+)

@@ -1,0 +1,91 @@
+"""What all replicas of a job agree on, and the small nouns that every event uses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+PROTOCOL_VERSION = 1
+"""Raised when an old client could misread a new server; Join compares it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of the model: its key, its shape and its dtype (``float32``)."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What all replicas of a job agree on; the first Join fixes it.
+
+    Attributes:
+        tensors: the model's tensors in sorted key order.
+        model: a name for people, such as ``mlp:128``; the shapes are what counts.
+        consistency: ``sync``, ``async`` or ``ssp:N``.
+        optimizer: such as ``adam`` or ``momentum:0.9``.
+        learning_rate: per update, > 0.
+        schedule: ``constant`` or ``cosine``.
+        versions_total: updates after which a schedule has run its course, >= 1.
+        seed: of the job, >= 0.
+        replicas: how many replicas must have joined before anything begins, >= 1.
+        replicas_max: ranks that may ever be given, >= replicas.
+        on_death: ``restart`` (wait for the rank to come back) or ``drop`` (go on without it).
+        lease_seconds: a replica unheard of for this long is dead.
+        step_timeout_seconds: a replica that computes or pushes one step for longer is dead.
+        restart_timeout_seconds: how long a dead rank is waited for under ``restart``.
+        restarts_max: restarts of one rank before the job fails.
+        start_timeout_seconds: how long the job waits for its replicas to join and for the first weights.
+    """
+
+    tensors: tuple[TensorSpec, ...]
+    model: str = ""
+    consistency: str = "sync"
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    schedule: str = "constant"
+    versions_total: int = 1
+    seed: int = 0
+    replicas: int = 1
+    replicas_max: int = 1
+    on_death: str = "restart"
+    lease_seconds: float = 10.0
+    step_timeout_seconds: float = 600.0
+    restart_timeout_seconds: float = 30.0
+    restarts_max: int = 3
+    start_timeout_seconds: float = 120.0
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hexadecimal, of this job's canonical JSON."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other: JobSpec) -> list[str]:
+        """List ``field: ours != theirs`` for people, for each field that differs."""
+        mine, theirs = asdict(self), asdict(other)
+        return [f"{name}: {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The rows ``row_begin <= i < row_end`` (axis 0) of one tensor, owned by one shard.
+
+    A tensor of no dimensions has one row.
+    """
+
+    key: str
+    row_begin: int
+    row_end: int
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Who asks: a rank and how many times it has been started (from 1)."""
+
+    rank: int
+    incarnation: int

@@ -1,0 +1,185 @@
+"""What goes into a shard and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paramserver.errors import Fault, RequestError
+from paramserver.events.job import Replica, Slice
+from paramserver.events.orders import Order, Report
+from paramserver.events.replica import Verdict
+from paramserver.types import Array
+
+
+@dataclass(frozen=True, slots=True)
+class InitialiseReceived:
+    """First weights for this shard's slices; ``initialiser`` names one attempt over all shards."""
+
+    request: int
+    initialiser: str
+    values: Mapping[Slice, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class PullReceived:
+    """A read.
+
+    Attributes:
+        request: the host's number for it.
+        replica: who reads; None for an observer, who is never counted and never parked.
+        generation: the generation the reader works for (observers: ignored).
+        clock: the reader's clock, which the read rule judges (observers: ignored).
+        round: the weights an observer wishes for, after that many rounds; None for the newest that every
+            shard has.
+    """
+
+    request: int
+    replica: Replica | None
+    generation: int = 0
+    clock: int = 0
+    round: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullCancelled:
+    """The reader has gone (cancelled, deadline, connection lost): forget its parked pull."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class PushReceived:
+    """One gradient for this shard's slices.
+
+    Attributes:
+        request: the host's number for it.
+        replica: who pushes.
+        generation: the generation the gradient was computed for.
+        sequence: the clock of the step, so the first push of a fresh rank is 0.
+        version: the shard's version that the step's pull returned.
+        samples: how many samples the mean gradient is over, >= 1 (0 with a refusal).
+        gradients: float32 arrays of the slices' shapes; empty with a refusal.
+        refusal: why the gradient is a contribution of no samples (a NaN, say), as a sentence; else empty.
+    """
+
+    request: int
+    replica: Replica
+    generation: int
+    sequence: int
+    version: int
+    samples: int
+    gradients: Mapping[Slice, Array]
+    refusal: str = ""
+
+
+ShardEvent = Order | InitialiseReceived | PullReceived | PullCancelled | PushReceived
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One shard's weights at one version; the arrays are read-only and never change again."""
+
+    version: int
+    rounds: int
+    values: Mapping[Slice, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class PullGranted:
+    """Answer a pull.
+
+    ``clock_gap`` is the reader's clock minus the slowest live clock here (observers: 0); ``verdict`` is what
+    became of that replica's last push, where its round has been decided since (synchronous modes).
+    """
+
+    request: int
+    snapshot: Snapshot
+    clock_gap: int = 0
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullParked:
+    """A pull waits: for these ranks (rank, clock), under this bound, since then (the host's ``now``)."""
+
+    request: int
+    waits_for: tuple[tuple[int, int], ...]
+    bound: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class PullFenced:
+    """The reader works for an old generation or is an old incarnation: begin anew at ``clock``."""
+
+    request: int
+    generation: int
+    clock: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PushAnswered:
+    """Answer a push."""
+
+    request: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class InitialiseAnswered:
+    """Answer an initialise: ``adopted`` when weights had been sealed before."""
+
+    request: int
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer any request with a refusal: the asker is to blame."""
+
+    request: int
+    message: str
+    fault: Fault = Fault.INVALID
+
+    @classmethod
+    def of(cls, request: int, error: RequestError) -> Refused:
+        """Make the effect that carries an error's sentence."""
+        return cls(request, str(error), error.fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Answer any request with: not now; the same request may succeed later."""
+
+    request: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Answer any request with: the job is over; an empty reason means that it finished."""
+
+    request: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Bring this report to the coordinator."""
+
+    report: Report
+
+
+ShardEffect = (
+    PullGranted
+    | PullParked
+    | PullFenced
+    | PushAnswered
+    | InitialiseAnswered
+    | Refused
+    | Unavailable
+    | Ended
+    | Reported
+)
