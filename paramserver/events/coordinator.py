@@ -35,7 +35,8 @@ class JoinReceived:
     Attributes:
         request: the host's number for it.
         name: who it is, such as ``worker0/1``; the same name coming again is the next incarnation.
-        attempt: a random text that retries of this one join repeat, so that a lost reply costs no incarnation.
+        attempt: a random text that retries of this one join repeat, so that a lost reply costs no
+            incarnation.
         job: what the replica wants to train; None for an observer.
     """
 
@@ -193,7 +194,7 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """How the whole job stands; ``rounds`` counts closed rounds (synchronous modes), ``reason`` why it failed."""
+    """How the job stands; ``rounds`` counts closed rounds (synchronous modes), ``reason``: why it failed."""
 
     job: JobSpec | None
     generation: int
@@ -239,5 +240,14 @@ class Noted:
 
 
 CoordinatorEffect = (
-    JoinGranted | LeaveAnswered | HeartbeatAnswered | Refused | Unavailable | Ended | Ordered | WakeAt | Noted
+    JoinGranted
+    | Acknowledged
+    | StatusAnswered
+    | HeartbeatAnswered
+    | Refused
+    | Unavailable
+    | Ended
+    | Ordered
+    | WakeAt
+    | Noted
 )
