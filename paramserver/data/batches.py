@@ -1,0 +1,167 @@
+"""Which samples a replica sees at which step: a function of (seed, epoch, rank, replicas) and nothing else.
+
+An epoch shuffles all samples once, with the same permutation on every replica, and rank r takes the r-th
+contiguous share of it. So the replicas' shares are a partition of the data without a word exchanged, and
+a restarted replica finds its place by its step alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paramserver.data.chance import generator
+from paramserver.data.dataset import Dataset, Indices, Labels
+from paramserver.errors import Fault, RequestError
+from paramserver.types import Array
+
+
+def assignment(seed: int, epoch: int, rank: int, replicas: int, samples: int) -> Indices:
+    """Give the samples of one replica in one epoch, in the order in which it sees them.
+
+    Args:
+        seed: the job's seed.
+        epoch: from 0.
+        rank: the replica's rank, from 0.
+        replicas: number of replicas that share the data.
+        samples: number of samples in the data set.
+
+    Returns:
+        (n,) int64. Together the ranks' indices are a permutation of ``range(samples)``, and their sizes
+        differ by at most one.
+
+    Raises:
+        RequestError: this rank would get no sample.
+
+    Example:
+        >>> shares = [assignment(0, 0, rank, 3, 10) for rank in range(3)]
+        >>> [len(share) for share in shares], sorted(int(i) for share in shares for i in share)
+        ([3, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    """
+    begin, end = _share(samples, rank, replicas)
+    order = generator(seed, "order of samples", epoch).permutation(samples)
+    return order[begin:end].astype(np.int64)
+
+
+def samples_of_rank(samples: int, rank: int, replicas: int) -> int:
+    """Count the samples that a rank sees in each epoch.
+
+    Raises:
+        RequestError: this rank would get no sample.
+    """
+    begin, end = _share(samples, rank, replicas)
+    return end - begin
+
+
+def steps_per_epoch(samples_of_rank: int, batch: int) -> int:
+    """Count the batches in one epoch; the last one is smaller where they do not divide evenly.
+
+    Args:
+        samples_of_rank: samples that the rank sees in an epoch.
+        batch: samples in a full batch, at least 1.
+
+    Raises:
+        RequestError: the batch is smaller than 1.
+
+    Example:
+        >>> steps_per_epoch(10, batch=4)
+        3
+    """
+    if batch < 1:
+        raise RequestError(f"A batch needs at least 1 sample, but got {batch}.")
+    return -(-samples_of_rank // batch)
+
+
+def steps_of_rank(samples: int, rank: int, replicas: int, batch: int, epochs: int) -> int:
+    """Count the steps of one replica in the whole job.
+
+    The rounds of a synchronous job are the largest count over its ranks; the versions of an asynchronous
+    one are their sum.
+
+    Args:
+        samples: number of samples in the data set.
+        rank: the replica's rank, from 0.
+        replicas: number of replicas that share the data.
+        batch: samples in a full batch, at least 1.
+        epochs: passes over the data.
+
+    Raises:
+        RequestError: this rank would get no sample, or a count is too small.
+    """
+    if epochs < 1:
+        raise RequestError(f"A job needs at least 1 epoch, but got {epochs}.")
+    return epochs * steps_per_epoch(samples_of_rank(samples, rank, replicas), batch)
+
+
+class Batches:
+    """Give the batches of one replica by step, in any order and from any step on.
+
+    One thread uses it at a time; threads may take turns. It keeps the order of the epoch last asked for.
+
+    Args:
+        dataset: the samples that all replicas share.
+        batch: samples in a full batch, at least 1.
+        epochs: passes over the data, at least 1.
+        seed: the job's seed.
+        rank: this replica's rank, from 0.
+        replicas: number of replicas that share the data.
+
+    Raises:
+        RequestError: this rank would get no sample, or a count is too small.
+
+    Example:
+        >>> points = Dataset(np.float32([[0], [1], [2]]), np.array([0, 1, 0]), "points")
+        >>> batches = Batches(points, batch=2, epochs=5, seed=0, rank=0, replicas=1)
+        >>> batches.steps, [len(batches.batch_at(step)[1]) for step in range(4)]
+        (10, [2, 1, 2, 1])
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch: int, epochs: int, seed: int, rank: int, replicas: int
+    ) -> None:
+        self.steps = steps_of_rank(len(dataset), rank, replicas, batch, epochs)
+        self.steps_per_epoch = self.steps // epochs
+        self._dataset = dataset
+        self._batch = batch
+        self._seed = seed
+        self._rank = rank
+        self._replicas = replicas
+        self._order: tuple[int, Indices] = (-1, np.empty(0, np.int64))  # an epoch and its indices
+
+    def batch_at(self, step: int) -> tuple[Array, Labels]:
+        """Copy the batch of one step of the job.
+
+        Args:
+            step: from 0, over all epochs.
+
+        Returns:
+            inputs (n, features) float32 and labels (n,) int64, where n is the batch size or, in the last
+            step of an epoch, what is left.
+
+        Raises:
+            RequestError: the job has no such step.
+        """
+        if not 0 <= step < self.steps:
+            raise RequestError(
+                f"Rank {self._rank} has the steps 0 to {self.steps - 1}, but step {step} was asked for.",
+                Fault.OUT_OF_RANGE,
+            )
+        epoch, position = divmod(step, self.steps_per_epoch)
+        cached_epoch, order = self._order
+        if cached_epoch != epoch:
+            order = assignment(self._seed, epoch, self._rank, self._replicas, len(self._dataset))
+            self._order = (epoch, order)
+        return self._dataset[order[position * self._batch : (position + 1) * self._batch]]
+
+
+def _share(samples: int, rank: int, replicas: int) -> tuple[int, int]:
+    if not 0 <= rank < replicas:
+        raise RequestError(
+            f"With {replicas} replicas, ranks go from 0 to {replicas - 1}, but got rank {rank}."
+        )
+    begin, end = samples * rank // replicas, samples * (rank + 1) // replicas
+    if begin == end:
+        raise RequestError(
+            f"{samples} samples are too few for {replicas} replicas: rank {rank} would get none. "
+            f"Use at most {samples} replicas, which is workers times threads."
+        )
+    return begin, end
