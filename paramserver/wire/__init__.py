@@ -1,0 +1,1 @@
+"""What travels: generated messages and the codec between them and arrays."""
