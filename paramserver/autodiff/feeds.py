@@ -1,0 +1,87 @@
+"""Check the arrays that are fed to a graph before anything is computed from them.
+
+A wrong array must never reach an operation: NumPy would broadcast or convert it, and the training would go
+on with a wrong result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from paramserver.autodiff.graph import LEAVES, Graph, Node
+from paramserver.autodiff.shapes import Dimension, shape_text
+from paramserver.errors import Fault, RequestError, did_you_mean
+from paramserver.types import AnyArray
+
+
+class FeedCheck:
+    """Check feeds against leaves; named dimensions must agree among all feeds of one call.
+
+    Args:
+        graph: the graph; feeds for leaves that are not needed are ignored, other names are refused.
+        leaves: the leaves that need an array.
+        float_dtype: the dtype of float32 leaves, float64 in a numeric check.
+    """
+
+    def __init__(self, graph: Graph, leaves: Iterable[Node], float_dtype: np.dtype[Any]) -> None:
+        self._known = frozenset(node.name for node in graph.nodes if node.op in LEAVES)
+        self._leaves = tuple(
+            (graph.position(node.name), node, float_dtype if node.dtype == "float32" else np.dtype(np.int64))
+            for node in leaves
+        )
+
+    def __call__(self, feeds: Mapping[str, AnyArray]) -> Iterator[tuple[int, AnyArray]]:
+        """Give (position of the leaf, array) for each leaf.
+
+        Raises:
+            RequestError: a feed is missing, unknown, no array, empty, or of a wrong shape or dtype.
+        """
+        for name in feeds:
+            if name not in self._known:
+                raise RequestError(
+                    f"There is nothing to feed under the name '{name}'.{did_you_mean(name, self._known)}",
+                    Fault.UNKNOWN,
+                )
+        counts: dict[str, int] = {}
+        for position, node, dtype in self._leaves:
+            array = feeds.get(node.name)
+            if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                _refuse(node, dtype, array)
+            if array.shape != node.shape and not _agrees(node.shape, array.shape, counts):
+                _refuse(node, dtype, array, counts)
+            yield position, array
+
+
+def _agrees(expected: tuple[Dimension, ...], found: tuple[int, ...], counts: dict[str, int]) -> bool:
+    """Compare two shapes; a name takes the first count it meets, which is at least 1."""
+    if len(expected) != len(found):
+        return False
+    for dimension, count in zip(expected, found, strict=True):
+        if isinstance(dimension, str):
+            dimension = counts.setdefault(dimension, count or 1)
+        if dimension != count:
+            return False
+    return True
+
+
+def _refuse(
+    node: Node, dtype: np.dtype[Any], array: object, counts: Mapping[str, int] | None = None
+) -> NoReturn:
+    expected = f"{shape_text(node.shape)} {dtype}"
+    if array is None:
+        raise RequestError(f"{node.place} takes an array {expected}, found none. Feed '{node.name}'.")
+    if not isinstance(array, np.ndarray):
+        raise RequestError(
+            f"{node.place} takes an array {expected}, found a {type(array).__name__}. "
+            "Make a NumPy array of it first."
+        )
+    where = "".join(
+        f" where {name} is {counts[name]}" for name in node.shape if isinstance(name, str) and name in counts
+    ) if counts else ""  # fmt: skip
+    advice = "Convert it first." if array.dtype != dtype else "Feed an array of that shape."
+    raise RequestError(
+        f"{node.place} takes {expected}{where}, found {shape_text(array.shape)} {array.dtype}. {advice}"
+    )
