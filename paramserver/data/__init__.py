@@ -2,7 +2,14 @@
 
 from paramserver.data.batches import Batches, assignment, samples_of_rank, steps_of_rank, steps_per_epoch
 from paramserver.data.chance import generator
-from paramserver.data.dataset import CLASSES_MAX, Dataset, Indices, Labels, stratified_split
+from paramserver.data.dataset import (
+    CLASSES_MAX,
+    Dataset,
+    Indices,
+    Labels,
+    stratified_indices,
+    stratified_split,
+)
 
 __all__ = [
     "CLASSES_MAX",
@@ -15,5 +22,6 @@ __all__ = [
     "samples_of_rank",
     "steps_of_rank",
     "steps_per_epoch",
+    "stratified_indices",
     "stratified_split",
 ]

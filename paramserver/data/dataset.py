@@ -100,22 +100,39 @@ def stratified_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Data
     Raises:
         RequestError: the fraction is not between 0 and 1, or no class has two samples.
     """
+    rest, part = stratified_indices(dataset.labels, fraction, seed)
+    return dataset.take(rest, dataset.name), dataset.take(part, dataset.name)
+
+
+def stratified_indices(labels: Labels, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Choose the samples of a stratified split from the labels alone.
+
+    Args:
+        labels: (samples,) int64, 0 or more.
+        fraction: share of the samples that goes to the second part, between 0 and 1.
+        seed: of the choice.
+
+    Returns:
+        (rest, part), each ascending; together all positions in `labels`.
+
+    Raises:
+        RequestError: the fraction is not between 0 and 1, or no class has two samples.
+    """
     if not 0.0 < fraction < 1.0:
         raise RequestError(f"A split needs a fraction between 0 and 1, but got {fraction}.")
     rng = generator(seed, "stratified split")
-    in_part = np.zeros(len(dataset), np.bool_)
-    for label in range(dataset.classes):
-        members = rng.permutation(np.flatnonzero(dataset.labels == label))
+    in_part = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) > 1:
             share = min(max(round(fraction * len(members)), 1), len(members) - 1)
             in_part[members[:share]] = True
     if not in_part.any():
         raise RequestError(
-            f"The data set '{dataset.name}' cannot be split: no class has two samples "
-            f"({len(dataset)} samples, {dataset.classes} classes). Give it more samples per class."
+            f"A split needs a class with at least two samples, but each class of these {len(labels)} samples "
+            f"has only one. Give more samples per class."
         )
-    rest, part = np.flatnonzero(~in_part), np.flatnonzero(in_part)
-    return dataset.take(rest, dataset.name), dataset.take(part, dataset.name)
+    return np.flatnonzero(~in_part), np.flatnonzero(in_part)
 
 
 def _check_inputs(name: str, inputs: AnyArray) -> None:

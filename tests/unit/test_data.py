@@ -91,7 +91,7 @@ def test_each_class_with_two_samples_is_on_both_sides():
 
 
 def test_an_impossible_split_gets_a_sentence():
-    with pytest.raises(RequestError, match="no class has two samples"):
+    with pytest.raises(RequestError, match="each class of these 3 samples has only one"):
         stratified_split(dataset([0, 1, 2]), 0.5, seed=0)
     for fraction in (0.0, 1.0, -0.5, float("nan")):
         with pytest.raises(RequestError, match="between 0 and 1"):
