@@ -60,6 +60,8 @@ from paramserver.events.replica import (
     Verdict,
 )
 from paramserver.events.shard import (
+    CutAsked,
+    CutTaken,
     Ended,
     InitialiseAnswered,
     InitialiseReceived,
@@ -74,8 +76,10 @@ from paramserver.events.shard import (
     Reported,
     ShardEffect,
     ShardEvent,
+    ShardStatistics,
     Snapshot,
     Unavailable,
+    WaitAsked,
 )
 
 __all__ = [
@@ -87,6 +91,8 @@ __all__ = [
     "CoordinatorEffect",
     "CoordinatorEvent",
     "Counters",
+    "CutAsked",
+    "CutTaken",
     "Ended",
     "HeartbeatAnswered",
     "HeartbeatReceived",
@@ -127,6 +133,7 @@ __all__ = [
     "ServerRegistered",
     "ShardEffect",
     "ShardEvent",
+    "ShardStatistics",
     "Slice",
     "Snapshot",
     "Staged",
@@ -137,5 +144,6 @@ __all__ = [
     "TimerFired",
     "Unavailable",
     "Verdict",
+    "WaitAsked",
     "WakeAt",
 ]

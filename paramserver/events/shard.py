@@ -73,7 +73,21 @@ class PushReceived:
     refusal: str = ""
 
 
-ShardEvent = Order | InitialiseReceived | PullReceived | PullCancelled | PushReceived
+@dataclass(frozen=True, slots=True)
+class WaitAsked:
+    """For whom does this parked pull wait by now? Answered by PullParked, or by nothing if it waits no more."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutAsked:
+    """Copy out all that a checkpoint needs of this shard, between two updates."""
+
+    request: int
+
+
+ShardEvent = Order | InitialiseReceived | PullReceived | PullCancelled | WaitAsked | PushReceived | CutAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +115,21 @@ class PullGranted:
 
 @dataclass(frozen=True, slots=True)
 class PullParked:
-    """A pull waits: for these ranks (rank, clock), under this bound, since then (the host's ``now``)."""
+    """A pull waits.
+
+    Attributes:
+        request: which.
+        waits_for: pairs (rank, clock) of those that hold it up, slowest first; not more than a few.
+        bound: the rule that makes it wait, as a phrase.
+        since: when it came, the host's ``now``.
+        others: how many more hold it up.
+    """
 
     request: int
     waits_for: tuple[tuple[int, int], ...]
     bound: str
     since: float
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +156,27 @@ class InitialiseAnswered:
 
     request: int
     adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CutTaken:
+    """All that a checkpoint needs of a shard, at one version.
+
+    Attributes:
+        request: which.
+        shard: whose.
+        snapshot: the weights.
+        state: the optimizer's state of each slice by name, copied; float32 of the slice's shape.
+        clocks: every rank's clock here.
+        verdicts: of every rank the sequence of its last push and what became of it.
+    """
+
+    request: int
+    shard: int
+    snapshot: Snapshot
+    state: Mapping[Slice, Mapping[str, Array]]
+    clocks: Mapping[int, int]
+    verdicts: Mapping[int, tuple[int, Verdict]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +221,31 @@ ShardEffect = (
     | PullParked
     | PullFenced
     | PushAnswered
+    | CutTaken
     | InitialiseAnswered
     | Refused
     | Unavailable
     | Ended
     | Reported
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatistics:
+    """How a shard stands, for people.
+
+    Attributes:
+        shard: which.
+        version: applied updates.
+        rounds: closed rounds (synchronous mode).
+        bytes: of its weights.
+        parked: for each parked pull the rank that waits and for whom.
+        pushes: received pushes by the verdict they got first, and ``duplicate``.
+    """
+
+    shard: int
+    version: int
+    rounds: int
+    bytes: int
+    parked: tuple[tuple[int, PullParked], ...]
+    pushes: Mapping[str, int]
