@@ -11,7 +11,8 @@ All that one evaluation writes is local to the call: many threads may use one ``
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,10 @@ from paramserver.autodiff.shapes import shape_text
 from paramserver.errors import RequestError
 from paramserver.types import AnyArray
 
+# Weights that have grown too large give infinity or NaN, not a warning from the middle of a walk: who
+# receives the result refuses it by name. (errstate holds for the thread that enters it.)
+_SILENT: Final = partial(np.errstate, over="ignore", invalid="ignore", divide="ignore")
+
 
 class _Step(NamedTuple):
     """One operation of the walk; nodes are given by their positions in the graph."""
@@ -31,7 +36,8 @@ class _Step(NamedTuple):
     inputs: tuple[int, ...]
     attributes: dict[str, Any]
     forward: Callable[..., tuple[Any, Any]]
-    vjps: tuple[tuple[int, Callable[..., Any]], ...]  # (input, rule) where a gradient must flow
+    vjps: tuple[tuple[int, Callable[..., Any]], ...]  # (input, vjp) where a gradient must flow
+    last_read: tuple[int, ...]  # values that no later step reads
 
 
 class Evaluator:
@@ -73,8 +79,8 @@ class Evaluator:
                     f"The gradient of '{output}' with respect to '{name}' does not exist: "
                     f"'{name}' is not a float32 leaf that '{output}' depends on. Leave it out."
                 )
-        self._steps = tuple(_step(graph, p, active) for p in needed if graph.nodes[p].op not in LEAVES)
-        self._backward = tuple(step for step in reversed(self._steps) if step.position in active)
+        self._steps = _steps(graph, needed, active, self._output)
+        self._backward = tuple(step for step in reversed(self._steps) if step.vjps)
         leaves = [graph.nodes[position] for position in needed if graph.nodes[position].op in LEAVES]
         self._feed_check = FeedCheck(graph, leaves, self._dtype)
 
@@ -90,8 +96,8 @@ class Evaluator:
         Raises:
             RequestError: a feed is missing, unknown, or of a wrong shape or dtype.
         """
-        values, _ = self._forward(feeds)
-        output: AnyArray = values[self._output]
+        with _SILENT():
+            output, _ = self._forward(feeds)
         return output
 
     def value_and_gradients(self, feeds: Mapping[str, AnyArray]) -> tuple[AnyArray, dict[str, AnyArray]]:
@@ -104,30 +110,29 @@ class Evaluator:
         Raises:
             RequestError: a feed is missing, unknown, or of a wrong shape or dtype.
         """
-        values, kept = self._forward(feeds)
-        gradients: dict[int, Any] = {self._output: np.ones((), self._dtype)}
-        with np.errstate(over="ignore", invalid="ignore"):
-            for position, inputs, attributes, _, vjps in self._backward:
-                g = gradients.pop(position)
-                arguments = [values[source] for source in inputs]
-                for source, vjp in vjps:
-                    part = vjp(g, values[position], kept[position], *arguments, **attributes)
+        with _SILENT():
+            output, kept = self._forward(feeds)
+            gradients: dict[int, Any] = {self._output: np.ones((), self._dtype)}
+            for step in self._backward:
+                g = gradients.pop(step.position)
+                for source, vjp in step.vjps:
+                    part = vjp(g, kept[step.position], **step.attributes)
                     gradients[source] = gradients[source] + part if source in gradients else part
-        return values[self._output], self._separate(gradients)
+                kept[step.position] = None
+        return output, self._separate(gradients)
 
-    def _forward(self, feeds: Mapping[str, AnyArray]) -> tuple[list[Any], list[Any]]:
-        values: list[Any] = [None] * len(self._graph.nodes)
-        kept: list[Any] = [None] * len(self._graph.nodes)
-        for position, array in self._feed_check(feeds):
-            values[position] = array
-        # Weights that have grown too large give infinity or NaN, not a warning from the middle of a walk;
-        # who receives the result refuses it by name. (errstate holds for this thread only.)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for position, inputs, attributes, forward, _ in self._steps:
-                values[position], kept[position] = forward(
-                    *[values[source] for source in inputs], **attributes
-                )
-        return values, kept
+    def _forward(self, feeds: Mapping[str, AnyArray]) -> tuple[AnyArray, list[Any]]:
+        """Give the output, and what each step's vjps need, by the position of its node."""
+        values: list[Any] = self._feed_check(feeds)
+        kept: list[Any] = [None] * len(values)
+        for step in self._steps:
+            arguments = [values[source] for source in step.inputs]
+            values[step.position], keep = step.forward(*arguments, **step.attributes)
+            if step.vjps:
+                kept[step.position] = keep
+            for position in step.last_read:
+                values[position] = None
+        return values[self._output], kept
 
     def _separate(self, gradients: Mapping[int, Any]) -> dict[str, AnyArray]:
         """Copy what is a view, or was handed to two leaves; everything else is new already."""
@@ -145,16 +150,24 @@ class Evaluator:
         return separate
 
 
-def _step(graph: Graph, position: int, active: Collection[int]) -> _Step:
-    node = graph.nodes[position]
-    rule = RULES[node.op]
-    inputs = tuple(graph.position(name) for name in node.inputs)
-    vjps = tuple(
-        (source, vjp)
-        for source, vjp in zip(inputs, rule.vjps, strict=True)
-        if vjp is not None and source in active
-    )
-    return _Step(position, inputs, dict(node.attributes), rule.forward, vjps)
+def _steps(graph: Graph, needed: list[int], active: Collection[int], output: int) -> tuple[_Step, ...]:
+    steps: list[_Step] = []
+    read = {output}
+    for position in reversed(needed):
+        node = graph.nodes[position]
+        if node.op in LEAVES:
+            continue
+        rule = RULES[node.op]
+        inputs = tuple(graph.position(name) for name in node.inputs)
+        vjps = tuple(
+            (source, vjp)
+            for source, vjp in zip(inputs, rule.vjps, strict=True)
+            if vjp is not None and source in active and position in active
+        )
+        last_read = tuple(set(inputs) - read)
+        read.update(inputs)
+        steps.append(_Step(position, inputs, dict(node.attributes), rule.forward, vjps, last_read))
+    return tuple(reversed(steps))
 
 
 def _ancestors(graph: Graph, output: int) -> tuple[list[int], set[int]]:

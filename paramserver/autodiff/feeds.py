@@ -6,7 +6,7 @@ on with a wrong result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,23 +28,25 @@ class FeedCheck:
 
     def __init__(self, graph: Graph, leaves: Iterable[Node], float_dtype: np.dtype[Any]) -> None:
         self._known = frozenset(node.name for node in graph.nodes if node.op in LEAVES)
+        self._nodes = len(graph.nodes)
         self._leaves = tuple(
             (graph.position(node.name), node, float_dtype if node.dtype == "float32" else np.dtype(np.int64))
             for node in leaves
         )
 
-    def __call__(self, feeds: Mapping[str, AnyArray]) -> Iterator[tuple[int, AnyArray]]:
-        """Give (position of the leaf, array) for each leaf.
+    def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray | None]:
+        """Give a list with one place for each node of the graph, filled where a leaf is needed.
 
         Raises:
             RequestError: a feed is missing, unknown, no array, empty, or of a wrong shape or dtype.
         """
-        for name in feeds:
-            if name not in self._known:
-                raise RequestError(
-                    f"There is nothing to feed under the name '{name}'.{did_you_mean(name, self._known)}",
-                    Fault.UNKNOWN,
-                )
+        if not feeds.keys() <= self._known:
+            name = min(feeds.keys() - self._known)
+            raise RequestError(
+                f"There is nothing to feed under the name '{name}'.{did_you_mean(name, self._known)}",
+                Fault.UNKNOWN,
+            )
+        values: list[AnyArray | None] = [None] * self._nodes
         counts: dict[str, int] = {}
         for position, node, dtype in self._leaves:
             array = feeds.get(node.name)
@@ -52,7 +54,8 @@ class FeedCheck:
                 _refuse(node, dtype, array)
             if array.shape != node.shape and not _agrees(node.shape, array.shape, counts):
                 _refuse(node, dtype, array, counts)
-            yield position, array
+            values[position] = array
+        return values
 
 
 def _agrees(expected: tuple[Dimension, ...], found: tuple[int, ...], counts: dict[str, int]) -> bool:

@@ -3,22 +3,23 @@
 This table is all that the package knows about calculus. To add an operation, add a row:
 
 * ``shape(*shapes, **attributes)`` gives the shape of the value (see ``shapes``);
-* ``forward(*inputs, **attributes)`` gives ``(value, kept)``, where ``kept`` is whatever the backward walk
-  would otherwise have to compute again, or None;
+* ``forward(*inputs, **attributes)`` gives ``(value, kept)``, where ``kept`` is all that the vjps will need
+  to know of this evaluation; values that no rule keeps are given up as soon as they have been read;
 * ``vjps`` has one function for each input, or None where there is no derivative (integer labels).
-  ``vjp(g, value, kept, *inputs, **attributes)`` is given ``g``, the gradient of the result with respect to
-  this operation's value, and returns the gradient with respect to that input, in that input's shape.
+  ``vjp(g, kept, **attributes)`` is given ``g``, the gradient of the result with respect to this operation's
+  value, and returns the gradient with respect to that input, in that input's shape.
 
-The rules keep three promises: they write into nothing they were given; they return new arrays, or ``g`` or a
-view of it, but never an input; and they keep the dtype (so the numeric check can run in float64). What a
-vjp returns is only ever added with ``+`` to another of its kind, so a row-sparse gradient needs no more than
-a class with ``__add__``.
+The rules keep three promises: they write into nothing they were given; their vjps return new arrays, or ``g``
+or a view of it, but nothing that was kept; and they keep the dtype (so the numeric check can run in float64).
+What a vjp returns is only ever added with ``+`` to another of its kind, so a row-sparse gradient needs no
+more than a class with ``__add__``.
 
 Vector-Jacobian products: Griewank and Walther, Evaluating Derivatives, 2nd edition (2008), chapter 3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,7 +37,7 @@ class Rule:
 
     Attributes:
         shape: the shape of the value; raises ``ShapeError``.
-        forward: the value, and what the backward walk wants kept.
+        forward: the value, and what the vjps need.
         vjps: one for each input; None where the input has no derivative.
         integer_inputs: positions of the inputs that are int64; all others are floats.
     """
@@ -94,20 +95,25 @@ def _softmax_cross_entropy(logits: AnyArray, labels: AnyArray) -> tuple[Any, Any
             f"Labels must be at least 0 and less than {classes}, the number of classes, "
             f"but a label is {outside}. Give the model as many classes as the data has."
         )
-    shifted, exponentials, sums = _log_sum_exp(logits)
-    losses = np.log(sums) - shifted[np.arange(len(labels)), labels]
-    exponentials /= sums[:, None]
-    return losses.mean(), exponentials
+    shifted, probabilities, sums = _log_sum_exp(logits)
+    rows = np.arange(len(labels))
+    losses = np.log(sums) - shifted[rows, labels]
+    probabilities /= sums[:, None]
+    return losses.mean(), (probabilities, rows, labels)
 
 
-def _softmax_cross_entropy_vjp(
-    g: AnyArray, value: AnyArray, probabilities: AnyArray, logits: AnyArray, labels: AnyArray
-) -> AnyArray:
+def _softmax_cross_entropy_vjp(g: AnyArray, kept: tuple[AnyArray, AnyArray, AnyArray]) -> AnyArray:
     # (softmax(logits) - one_hot(labels)) * g / batch
+    probabilities, rows, labels = kept
     gradient = probabilities.copy()
-    gradient[np.arange(len(labels)), labels] -= 1
+    gradient[rows, labels] -= 1
     gradient *= g / g.dtype.type(len(labels))
     return gradient
+
+
+def _relu(a: AnyArray) -> tuple[Any, Any]:
+    value = np.maximum(a, 0)
+    return value, value  # the next layer keeps the value anyway, the input would be one array more
 
 
 def _sum_to(g: AnyArray, shape: tuple[int, ...]) -> AnyArray:
@@ -117,55 +123,55 @@ def _sum_to(g: AnyArray, shape: tuple[int, ...]) -> AnyArray:
     return summed
 
 
-def _spread(g: AnyArray, shape: tuple[int, ...], axis: int | None) -> AnyArray:
+def _spread(g: AnyArray, shape: tuple[int, ...], *, axis: int | None = None) -> AnyArray:
     """Undo a reduction: repeat ``g`` along the axis that went, as a view."""
     return np.broadcast_to(g if axis is None else np.expand_dims(g, axis), shape)
 
 
-def _mean_vjp(g: AnyArray, value: AnyArray, kept: None, a: AnyArray, *, axis: int | None = None) -> AnyArray:
-    count = a.size if axis is None else a.shape[axis]
-    return _spread(g / g.dtype.type(count), a.shape, axis)
+def _mean_vjp(g: AnyArray, shape: tuple[int, ...], *, axis: int | None = None) -> AnyArray:
+    count = math.prod(shape) if axis is None else shape[axis]
+    return _spread(g / g.dtype.type(count), shape, axis=axis)
 
 
 RULES: Final[dict[str, Rule]] = {
     "matmul": Rule(
         shape=shapes.matrix_product,
-        forward=lambda a, b: (a @ b, None),
+        forward=lambda a, b: (a @ b, (a, b)),
         vjps=(
-            lambda g, value, kept, a, b: g @ b.T,
-            lambda g, value, kept, a, b: a.T @ g,
+            lambda g, kept: g @ kept[1].T,
+            lambda g, kept: kept[0].T @ g,
         ),
     ),
     "add": Rule(
         shape=shapes.element_wise,
-        forward=lambda a, b: (a + b, None),
+        forward=lambda a, b: (a + b, b.shape),
         vjps=(
-            lambda g, value, kept, a, b: g,
-            lambda g, value, kept, a, b: _sum_to(g, b.shape),
+            lambda g, kept: g,
+            lambda g, kept: _sum_to(g, kept),
         ),
     ),
     "multiply": Rule(
         shape=shapes.element_wise,
-        forward=lambda a, b: (a * b, None),
+        forward=lambda a, b: (a * b, (a, b)),
         vjps=(
-            lambda g, value, kept, a, b: g * b,
-            lambda g, value, kept, a, b: _sum_to(g * a, b.shape),
+            lambda g, kept: g * kept[1],
+            lambda g, kept: _sum_to(g * kept[0], kept[1].shape),
         ),
     ),
     "relu": Rule(
         shape=shapes.unchanged,
-        forward=lambda a: (np.maximum(a, 0), None),
-        # The derivative at 0 is taken as 0. (Value instead of input: then the input need not be kept.)
-        vjps=(lambda g, value, kept, a: g * (value > 0),),
+        forward=_relu,
+        # The derivative at 0 is taken as 0.
+        vjps=(lambda g, kept: g * (kept > 0),),
     ),
     "sum": Rule(
         shape=shapes.reduced,
-        forward=lambda a, *, axis=None: (a.sum(axis=axis), None),
-        vjps=(lambda g, value, kept, a, *, axis=None: _spread(g, a.shape, axis),),
+        forward=lambda a, *, axis=None: (a.sum(axis=axis), a.shape),
+        vjps=(_spread,),
     ),
     "mean": Rule(
         shape=shapes.reduced,
-        forward=lambda a, *, axis=None: (a.mean(axis=axis), None),
+        forward=lambda a, *, axis=None: (a.mean(axis=axis), a.shape),
         vjps=(_mean_vjp,),
     ),
     "softmax_cross_entropy": Rule(
