@@ -346,7 +346,7 @@ class JoinReply(google.protobuf.message.Message):
     heartbeat_seconds: builtins.float
     """how often a heartbeat is wished for, > 0"""
     chunk_bytes_max: builtins.int
-    """longest `data` of one chunk that a server takes, in bytes"""
+    """most `data` that a server takes in the chunks of one message, in bytes"""
     @property
     def replica(self) -> global___Replica:
         """absent for an observer"""
@@ -673,7 +673,10 @@ global___SliceHeader = SliceHeader
 
 @typing.final
 class Chunk(google.protobuf.message.Message):
-    """A run of bytes of one slice. Chunks come in order: slice by slice as announced, offset by offset, without gap."""
+    """A run of bytes of one slice. Chunks come in order: slice by slice as announced, offset by offset, without gap.
+    A message may carry several (so that a small model needs one message): the first may come in the same message
+    as the header. All `data` of one message together is at most chunk_bytes_max long.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -685,7 +688,7 @@ class Chunk(google.protobuf.message.Message):
     offset: builtins.int
     """of `data` within the slice, in bytes; a multiple of 4"""
     data: builtins.bytes
-    """not empty; a multiple of 4 bytes long; at most chunk_bytes_max"""
+    """not empty; a multiple of 4 bytes long"""
     def __init__(
         self,
         *,
@@ -728,24 +731,23 @@ class InitialiseRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: builtins.int
-    CHUNK_FIELD_NUMBER: builtins.int
+    CHUNKS_FIELD_NUMBER: builtins.int
     @property
     def header(self) -> global___InitialiseHeader:
-        """first"""
+        """set by the client; in the first message only"""
 
     @property
-    def chunk(self) -> global___Chunk:
-        """then all the bytes"""
+    def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Chunk]:
+        """set by the client; over all messages: all the bytes"""
 
     def __init__(
         self,
         *,
         header: global___InitialiseHeader | None = ...,
-        chunk: global___Chunk | None = ...,
+        chunks: collections.abc.Iterable[global___Chunk] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["header", "chunk"] | None: ...
+    def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "header", b"header"]) -> None: ...
 
 global___InitialiseRequest = InitialiseRequest
 
@@ -916,8 +918,8 @@ class PullReply(google.protobuf.message.Message):
 
     WAITING_FIELD_NUMBER: builtins.int
     HEADER_FIELD_NUMBER: builtins.int
-    CHUNK_FIELD_NUMBER: builtins.int
     FENCED_FIELD_NUMBER: builtins.int
+    CHUNKS_FIELD_NUMBER: builtins.int
     @property
     def waiting(self) -> global___Waiting:
         """any number, first"""
@@ -927,24 +929,24 @@ class PullReply(google.protobuf.message.Message):
         """once"""
 
     @property
-    def chunk(self) -> global___Chunk:
-        """then all the bytes"""
-
-    @property
     def fenced(self) -> global___Fenced:
         """instead of a header: you do not count any more"""
+
+    @property
+    def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Chunk]:
+        """with the header and after it: all the bytes"""
 
     def __init__(
         self,
         *,
         waiting: global___Waiting | None = ...,
         header: global___PullHeader | None = ...,
-        chunk: global___Chunk | None = ...,
         fenced: global___Fenced | None = ...,
+        chunks: collections.abc.Iterable[global___Chunk] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "fenced", b"fenced", "header", b"header", "part", b"part", "waiting", b"waiting"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "fenced", b"fenced", "header", b"header", "part", b"part", "waiting", b"waiting"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["waiting", "header", "chunk", "fenced"] | None: ...
+    def HasField(self, field_name: typing.Literal["fenced", b"fenced", "header", b"header", "part", b"part", "waiting", b"waiting"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "fenced", b"fenced", "header", b"header", "part", b"part", "waiting", b"waiting"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["waiting", "header", "fenced"] | None: ...
 
 global___PullReply = PullReply
 
@@ -1002,24 +1004,23 @@ class PushRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: builtins.int
-    CHUNK_FIELD_NUMBER: builtins.int
+    CHUNKS_FIELD_NUMBER: builtins.int
     @property
     def header(self) -> global___PushHeader:
-        """first"""
+        """set by the client; in the first message only"""
 
     @property
-    def chunk(self) -> global___Chunk:
-        """then all the bytes"""
+    def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Chunk]:
+        """set by the client; over all messages: all the bytes"""
 
     def __init__(
         self,
         *,
         header: global___PushHeader | None = ...,
-        chunk: global___Chunk | None = ...,
+        chunks: collections.abc.Iterable[global___Chunk] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["header", "chunk"] | None: ...
+    def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunks", b"chunks", "header", b"header"]) -> None: ...
 
 global___PushRequest = PushRequest
 
