@@ -140,12 +140,13 @@ class Evaluator:
         seen: set[int] = set()
         for name, position in self._wanted.items():
             gradient = gradients[position]
-            if isinstance(gradient, np.ndarray):
-                owned = gradient.flags.owndata and gradient.flags.c_contiguous and id(gradient) not in seen
-                gradient = gradient if owned else gradient.copy(order="C")
-            else:
-                gradient = np.array(gradient)  # NumPy makes scalars of arrays of shape ()
-            seen.add(id(gradient))
+            if isinstance(gradient, np.generic):  # what NumPy makes of arrays of shape ()
+                gradient = np.array(gradient)
+            elif isinstance(gradient, np.ndarray):
+                flags = gradient.flags
+                if not (flags.owndata and flags.c_contiguous) or id(gradient) in seen:
+                    gradient = gradient.copy(order="C")
+                seen.add(id(gradient))
             separate[name] = gradient
         return separate
 

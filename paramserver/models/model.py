@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 
 from paramserver.autodiff import Evaluator, Graph
+from paramserver.data import Dataset, generator
 from paramserver.errors import RequestError
 from paramserver.types import AnyArray, Array, Shapes, Tensors
-
-INITIAL_VALUES: Final = int.from_bytes(b"init", "big")
-"""The purpose under which initial values draw from the job's seed: no other purpose shares their stream."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Model:
             if self.scales[key] == 0:
                 values[key] = np.zeros(shape, np.float32)
                 continue
-            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, INITIAL_VALUES, index])))
+            rng = generator(seed, "initial values", index)
             values[key] = rng.standard_normal(shape, dtype=np.float32)
             values[key] *= np.float32(self.scales[key])
         return values
@@ -116,6 +113,19 @@ class Model:
         self.check_labels(labels, samples=len(inputs))
         loss, gradients = self._loss.value_and_gradients({**values, "inputs": inputs, "labels": labels})
         return float(loss), gradients
+
+    def check_data(self, data: Dataset) -> None:
+        """Refuse a data set that this model cannot be trained or scored on.
+
+        Raises:
+            RequestError: its features differ from the model's, or it has more classes.
+        """
+        if data.features != self.features or data.classes > self.classes:
+            raise RequestError(
+                f"The data set '{data.name}' has {data.features} features and {data.classes} classes, "
+                f"but the model '{self.spec}' was built for {self.features} features and {self.classes} classes. "
+                "Build the model for this data set, or choose another data set."
+            )
 
     def check_inputs(self, inputs: AnyArray) -> None:
         """Refuse inputs that this model cannot take.
