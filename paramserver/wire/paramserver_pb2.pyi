@@ -833,10 +833,13 @@ class Waiting(google.protobuf.message.Message):
     WAITS_FOR_FIELD_NUMBER: builtins.int
     BOUND_FIELD_NUMBER: builtins.int
     SECONDS_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
     bound: builtins.str
     """under which rule, as a phrase: "ssp:3 lets a reader at clock 7 see clock 4" """
     seconds: builtins.float
     """how long it has waited so far"""
+    others: builtins.int
+    """how many more it waits for, beside those that are named"""
     @property
     def waits_for(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Laggard]:
         """empty while the job has not begun"""
@@ -847,8 +850,9 @@ class Waiting(google.protobuf.message.Message):
         waits_for: collections.abc.Iterable[global___Laggard] | None = ...,
         bound: builtins.str = ...,
         seconds: builtins.float = ...,
+        others: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bound", b"bound", "seconds", b"seconds", "waits_for", b"waits_for"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bound", b"bound", "others", b"others", "seconds", b"seconds", "waits_for", b"waits_for"]) -> None: ...
 
 global___Waiting = Waiting
 
