@@ -113,25 +113,24 @@ class Evaluator:
         with _SILENT():
             output, kept = self._forward(feeds)
             gradients: dict[int, Any] = {self._output: np.ones((), self._dtype)}
-            for step in self._backward:
-                g = gradients.pop(step.position)
-                for source, vjp in step.vjps:
-                    part = vjp(g, kept[step.position], **step.attributes)
+            for position, _, attributes, _, vjps, _ in self._backward:
+                g, keep = gradients.pop(position), kept[position]
+                for source, vjp in vjps:
+                    part = vjp(g, keep, **attributes)
                     gradients[source] = gradients[source] + part if source in gradients else part
-                kept[step.position] = None
+                kept[position] = None
         return output, self._separate(gradients)
 
     def _forward(self, feeds: Mapping[str, AnyArray]) -> tuple[AnyArray, list[Any]]:
         """Give the output, and what each step's vjps need, by the position of its node."""
         values: list[Any] = self._feed_check(feeds)
         kept: list[Any] = [None] * len(values)
-        for step in self._steps:
-            arguments = [values[source] for source in step.inputs]
-            values[step.position], keep = step.forward(*arguments, **step.attributes)
-            if step.vjps:
-                kept[step.position] = keep
-            for position in step.last_read:
-                values[position] = None
+        for position, inputs, attributes, forward, vjps, last_read in self._steps:
+            values[position], keep = forward(*[values[source] for source in inputs], **attributes)
+            if vjps:
+                kept[position] = keep
+            for source in last_read:
+                values[source] = None
         return values[self._output], kept
 
     def _separate(self, gradients: Mapping[int, Any]) -> dict[str, AnyArray]:

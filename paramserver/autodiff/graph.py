@@ -41,7 +41,7 @@ class Node:
     inputs: tuple[str, ...]
     shape: Shape
     dtype: DTypeName = "float32"
-    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     @property
     def layer(self) -> str:

@@ -14,7 +14,7 @@ from paramserver.errors import RequestError
 from paramserver.types import AnyArray, Array, Shapes, Tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A classifier over flat float32 features; it never changes, and any number of threads may use it.
 
@@ -36,8 +36,8 @@ class Model:
     graph: Graph = field(repr=False)
     scales: Mapping[str, float] = field(repr=False)
     shapes: Shapes = field(init=False)
-    _logits: Evaluator = field(init=False, repr=False, compare=False)
-    _loss: Evaluator = field(init=False, repr=False, compare=False)
+    _logits: Evaluator = field(init=False, repr=False)
+    _loss: Evaluator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # The dimensions of a parameter are counts: the builder has seen to that.
@@ -90,8 +90,12 @@ class Model:
             RequestError: the inputs do not fit the model, or a tensor is missing, unknown or of a wrong shape
                 or dtype.
         """
-        self.check_inputs(inputs)
-        return self._logits.value({**values, "inputs": inputs})
+        try:
+            return self._logits.value({**values, "inputs": inputs})
+        except RequestError:
+            # The graph has looked at every feed. If the data is to blame, say so in the data's own words.
+            self.check_inputs(inputs)
+            raise
 
     def gradient(self, values: Tensors, inputs: Array, labels: AnyArray) -> tuple[float, dict[str, Array]]:
         """Compute the mean loss of a batch and its gradient.
@@ -109,9 +113,12 @@ class Model:
         Raises:
             RequestError: as ``logits``, or the labels do not fit the model.
         """
-        self.check_inputs(inputs)
-        self.check_labels(labels, samples=len(inputs))
-        loss, gradients = self._loss.value_and_gradients({**values, "inputs": inputs, "labels": labels})
+        try:
+            loss, gradients = self._loss.value_and_gradients({**values, "inputs": inputs, "labels": labels})
+        except RequestError:
+            self.check_inputs(inputs)
+            self.check_labels(labels, samples=len(inputs))
+            raise
         return float(loss), gradients
 
     def check_data(self, data: Dataset) -> None:
@@ -123,8 +130,8 @@ class Model:
         if data.features != self.features or data.classes > self.classes:
             raise RequestError(
                 f"The data set '{data.name}' has {data.features} features and {data.classes} classes, "
-                f"but the model '{self.spec}' was built for {self.features} features and {self.classes} classes. "
-                "Build the model for this data set, or choose another data set."
+                f"but the model '{self.spec}' was built for {self.features} features and "
+                f"{self.classes} classes. Build the model for this data set, or choose another data set."
             )
 
     def check_inputs(self, inputs: AnyArray) -> None:
@@ -136,16 +143,16 @@ class Model:
         Raises:
             RequestError: wrong dtype or shape, or no sample; the message names the data and the model.
         """
+        if not isinstance(inputs, np.ndarray) or inputs.dtype != np.float32:
+            raise RequestError(
+                f"The inputs are {_kind(inputs)}, but the model '{self.spec}' takes an array of float32. "
+                "Convert them first."
+            )
         if inputs.ndim != 2 or inputs.shape[1] != self.features:
             found = f"{inputs.shape[1]} features" if inputs.ndim == 2 else f"inputs of shape {inputs.shape}"
             raise RequestError(
                 f"The data has {found}, but the model '{self.spec}' takes (batch, {self.features}), "
                 f"rows of {self.features} features. Build the model for this data, or reshape the data."
-            )
-        if inputs.dtype != np.float32:
-            raise RequestError(
-                f"The inputs are {inputs.dtype}, but the model '{self.spec}' takes float32. "
-                "Convert them first."
             )
         if len(inputs) == 0:
             raise RequestError(f"There are no samples to give to the model '{self.spec}'. Give at least one.")
@@ -160,10 +167,10 @@ class Model:
         Raises:
             RequestError: wrong dtype or shape, or a label outside the classes.
         """
-        if labels.shape != (samples,) or labels.dtype != np.int64:
+        if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (samples,):
             raise RequestError(
-                f"The labels are {labels.shape} {labels.dtype}, but for {samples} samples the model "
-                f"'{self.spec}' takes ({samples},) int64. Give one whole number for each sample."
+                f"The labels are {_kind(labels)}, but for {samples} samples the model '{self.spec}' "
+                f"takes ({samples},) int64. Give one whole number for each sample."
             )
         if samples and (labels.min() < 0 or labels.max() >= self.classes):
             outside = labels[(labels < 0) | (labels >= self.classes)][0]
@@ -172,3 +179,7 @@ class Model:
                 f"{self.classes} classes, 0 to {self.classes - 1}. Build it with more classes, "
                 "or correct the labels."
             )
+
+
+def _kind(data: object) -> str:
+    return f"{data.shape} {data.dtype}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"

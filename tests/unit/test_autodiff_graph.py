@@ -127,3 +127,9 @@ def test_a_graph_holds_no_cycle_and_no_name_twice():
 def test_an_unknown_node_suggests_the_near_one(build: GraphBuilder):
     with pytest.raises(RequestError, match="Did you mean 'total'"):
         small(build)["totals"]
+
+
+def test_graphs_built_alike_are_equal():
+    first, second = small(GraphBuilder()), small(GraphBuilder())
+    assert first == second
+    assert hash(first) == hash(second)

@@ -187,8 +187,12 @@ def test_data_that_does_not_fit_names_both():
         model.gradient(values, inputs, labels[:4])
     with pytest.raises(RequestError, match=r"labels are \(5,\) float64"):
         score(model, values, inputs, labels.astype(np.float64))
-    with pytest.raises(RequestError, match="inputs are float64"):
+    with pytest.raises(RequestError, match=r"inputs are \(5, 4\) float64"):
         model.logits(values, inputs.astype(np.float64))
+    with pytest.raises(RequestError, match="inputs are a list"):
+        model.logits(values, inputs.tolist())
+    with pytest.raises(RequestError, match="labels are a list"):
+        model.gradient(values, inputs, labels.tolist())
     with pytest.raises(RequestError, match="no samples"):
         score(model, values, inputs[:0], labels[:0])
     with pytest.raises(RequestError, match="'dense1/bias' in layer 'dense1'"):
