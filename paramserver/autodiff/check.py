@@ -1,7 +1,7 @@
 """Compare gradients with differences of values: the test that a rule is right.
 
 Central differences in float64: the derivative along one element is (f(x + e) - f(x - e)) / 2e, with an error
-of the order of e**2. See Griewank and Walther, Evaluating Derivatives, 2nd edition (2008), section 1.2.
+of the order of e**2 (Press et al., Numerical Recipes, 3rd edition, 2007, section 5.7).
 """
 
 from __future__ import annotations
