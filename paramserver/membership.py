@@ -1,0 +1,240 @@
+"""Who counts: join, rank, leave, lease, incarnation, fencing.
+
+A member is a rank with a name. It is *live* while it is heard of in time; *dead* once its lease or its step
+time has run out; *left* when it has said that it is done. What a death means is the job's ``on_death``:
+
+* ``restart``: the rank still counts, so its round and everyone bounded by its clock wait for its next
+  incarnation; until ``restart_timeout_seconds`` have passed, and no more than ``restarts_max`` times.
+* ``drop``: it counts no more, at once.
+
+Either way the dead incarnation is fenced: if it wakes up, nothing that it sends has an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from paramserver.errors import Fault, RequestError
+from paramserver.events import Beat, Counters, JobSpec, Member, MemberStatus, Phase, Replica, Standing
+
+_BUSY = (Phase.COMPUTE, Phase.PUSH)
+"""The phases that a step timeout measures: waiting for others is never death."""
+
+
+@dataclass(slots=True)
+class _Rank:
+    rank: int
+    name: str
+    attempt: str
+    incarnation: int
+    heard: float
+    standing: Standing = Standing.LIVE
+    late: bool = False
+    restarts: int = 0
+    clock: int = 0
+    steps: int = 0
+    phase: Phase = Phase.IDLE
+    moved: float = 0.0  # when its clock or phase last changed
+    died: float = 0.0
+    counters: Counters = field(default_factory=Counters)
+    earlier: list[Counters] = field(default_factory=list)  # of its earlier incarnations
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A replica whose time ran out, and the sentence that says so."""
+
+    rank: int
+    reason: str
+
+
+class Membership:
+    """The ranks of one job.
+
+    Args:
+        job: gives the number of ranks, the times and what a death means.
+    """
+
+    def __init__(self, job: JobSpec) -> None:
+        self._job = job
+        self._ranks: dict[int, _Rank] = {}
+        self._by_name: dict[str, int] = {}
+        self.started = False
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def join(self, name: str, attempt: str, now: float) -> tuple[Replica, bool]:
+        """Give a rank to a newcomer, or the next incarnation to one who comes again.
+
+        Args:
+            name: who it is; ranks go by name.
+            attempt: a retry of one join repeats it, and gets the same answer.
+            now: seconds.
+
+        Returns:
+            The replica, and whether anything has changed.
+
+        Raises:
+            RequestError: the job has all the ranks that it may have.
+        """
+        rank = self._by_name.get(name)
+        if rank is None:
+            return Replica(self._newcomer(name, attempt, now), 1), True
+        member = self._ranks[rank]
+        if member.attempt == attempt:
+            member.heard = now
+            return Replica(rank, member.incarnation), False
+        if member.standing is Standing.DEAD:
+            member.late = self._job.on_death == "drop"  # and the incarnation was raised when it died
+        else:
+            member.late = member.standing is Standing.LEFT
+            self._fence(member)
+        member.attempt, member.heard, member.moved = attempt, now, now
+        member.standing, member.phase = Standing.LIVE, Phase.IDLE
+        return Replica(rank, member.incarnation), True
+
+    def leave(self, replica: Replica, counters: Counters) -> bool:
+        """Note that a replica is done; return False if it had left before.
+
+        Raises:
+            RequestError: there is no such replica, or it is fenced.
+        """
+        member = self._ranks.get(replica.rank)
+        if member is None or replica.incarnation != member.incarnation or member.standing is Standing.DEAD:
+            raise RequestError(
+                f"Replica {replica.rank}, incarnation {replica.incarnation}, is not a member of this job.",
+                Fault.UNKNOWN,
+            )
+        if member.standing is Standing.LEFT:
+            return False
+        member.standing, member.counters, member.phase = Standing.LEFT, counters, Phase.IDLE
+        return True
+
+    def beat(self, beat: Beat, now: float) -> bool:
+        """Note a sign of life; return False if the sender counts no more."""
+        member = self._ranks.get(beat.replica.rank)
+        if member is None or member.incarnation != beat.replica.incarnation:
+            return False
+        if member.standing is Standing.LIVE:
+            if (beat.clock, beat.phase) != (member.clock, member.phase):
+                member.moved = now
+            member.heard = now
+            member.clock, member.steps, member.phase = beat.clock, beat.steps, beat.phase
+            member.counters = beat.counters
+        return member.standing is not Standing.DEAD
+
+    def expire(self, now: float) -> list[Death]:
+        """Declare dead whoever's time has run out, and fence them."""
+        deaths = []
+        for member in self._living():
+            if now < self._deadline(member):
+                continue
+            silent = now >= member.heard + self._job.lease_seconds
+            member.standing, member.died = Standing.DEAD, now
+            self._fence(member)
+            reason = (
+                f"was not heard of for {now - member.heard:.1f} s (lease {self._job.lease_seconds:g} s)"
+                if silent
+                else f"has been in phase {member.phase.value} of clock {member.clock} for "
+                f"{now - member.moved:.1f} s (step timeout {self._job.step_timeout_seconds:g} s)"
+            )
+            deaths.append(Death(member.rank, f"Replica {member.rank} ({member.name}) {reason}."))
+        return deaths
+
+    def overdue(self, now: float) -> str:
+        """Return why the job cannot wait for a restart any longer, as a sentence; empty if it can."""
+        if self._job.on_death != "restart":
+            return ""
+        for member in self._ranks.values():
+            who = f"replica {member.rank} ({member.name})"
+            if member.restarts > self._job.restarts_max:
+                return f"The job gave up: {who} needed more than {self._job.restarts_max} restarts."
+            waited = now - member.died
+            if member.standing is Standing.DEAD and waited >= self._job.restart_timeout_seconds:
+                return f"The job gave up: {who} died and was not restarted within {waited:.1f} s."
+        return ""
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest time at which somebody can expire or a restart is overdue; None for never."""
+        times = [self._deadline(member) for member in self._living()]
+        if self._job.on_death == "restart":
+            times += [
+                member.died + self._job.restart_timeout_seconds
+                for member in self._ranks.values()
+                if member.standing is Standing.DEAD
+            ]
+        return min(times, default=None)
+
+    def grant_fresh_leases(self, now: float) -> None:
+        """Begin all leases anew, after a pause in which nobody could be heard."""
+        for member in self._living():
+            member.heard = member.moved = now
+
+    def required(self) -> list[int]:
+        """Return the ranks that count: the live ones, and under ``restart`` the dead ones, too."""
+        return [rank for rank in self._ranks if self.counts(rank)]
+
+    def counts(self, rank: int) -> bool:
+        """Say whether rounds and readers wait for this rank."""
+        standing = self._ranks[rank].standing
+        return standing is Standing.LIVE or (standing is Standing.DEAD and self._job.on_death == "restart")
+
+    def finished(self) -> bool:
+        """Say whether no rank is left that could do another step."""
+        return self.started and not self.required()
+
+    def dropped(self) -> list[int]:
+        """Return the ranks that died and have not come back."""
+        return [member.rank for member in self._ranks.values() if member.standing is Standing.DEAD]
+
+    def member(self, rank: int) -> Member:
+        """Return one rank as shards should see it."""
+        member = self._ranks[rank]
+        return Member(rank, member.incarnation, self.counts(rank), member.late)
+
+    def statuses(self, now: float) -> tuple[MemberStatus, ...]:
+        """Return every rank, for people."""
+        return tuple(
+            MemberStatus(
+                Replica(member.rank, member.incarnation),
+                member.name,
+                member.standing,
+                member.clock,
+                member.steps,
+                member.phase,
+                now - member.heard,
+                member.counters,
+            )
+            for member in self._ranks.values()
+        )
+
+    def _newcomer(self, name: str, attempt: str, now: float) -> int:
+        if len(self._ranks) >= self._job.replicas_max:
+            raise RequestError(
+                f"The job has its {self._job.replicas_max} replicas already, so '{name}' has no place in it.",
+                Fault.EXHAUSTED,
+            )
+        rank = len(self._ranks)
+        self._ranks[rank] = _Rank(rank, name, attempt, 1, heard=now, late=self.started, moved=now)
+        self._by_name[name] = rank
+        if len(self._ranks) == self._job.replicas:
+            self.started = True
+        return rank
+
+    def _fence(self, member: _Rank) -> None:
+        """Raise the incarnation, so that nothing of the old one counts any more."""
+        member.incarnation += 1
+        member.restarts += member.standing is not Standing.LEFT
+        member.earlier.append(member.counters)
+        member.counters = Counters()
+
+    def _living(self) -> Iterator[_Rank]:
+        return (member for member in self._ranks.values() if member.standing is Standing.LIVE)
+
+    def _deadline(self, member: _Rank) -> float:
+        lease = member.heard + self._job.lease_seconds
+        if member.phase not in _BUSY:
+            return lease
+        return min(lease, member.moved + self._job.step_timeout_seconds)

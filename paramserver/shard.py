@@ -1,0 +1,401 @@
+"""One owner of some rows of some tensors: weights, optimizer state, clocks, waiting pulls.
+
+To the next editor: this is a state machine with one door, `Shard.handle`. It never waits; a pull that must
+wait is parked as data and answered by the event that moves the frontier. It is deterministic: the same events
+give the same effects and the same bytes, on any clock, which is what replay and simulation stand on. A
+request that is refused has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from paramserver import events as ev
+from paramserver.consistency import Clocks, Consistency, parse_consistency
+from paramserver.errors import Fault, RequestError
+from paramserver.optim import build_optimizer
+from paramserver.parking import NOT_BEFORE_START, Parked, ParkingLot
+from paramserver.placement import slice_shape
+from paramserver.weights import Gradients, Weights
+
+Effects = list[ev.ShardEffect]
+
+
+class Shard:
+    """The state machine of one shard.
+
+    Args:
+        index: the shard's number within the job, from 0.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self._orders = 0
+        self._rule: Consistency | None = None
+        self._weights: Weights | None = None
+        self._ended: str | None = None
+        self._started = False
+        self._expected = 0
+        self._members: dict[int, ev.Member] = {}
+        self._clocks = Clocks()
+        self._begun: dict[int, int] = {}  # rank -> the incarnation whose first pull has been seen
+        self._last: dict[int, tuple[int, ev.Verdict]] = {}  # rank -> its last sequence and its verdict
+        self._round: dict[int, ev.PushReceived] = {}  # the open round's gradients, by rank
+        self._parked = ParkingLot()
+        self._pushes: Counter[str] = Counter()
+
+    def handle(self, event: ev.ShardEvent, now: float) -> Effects:
+        """Take one event in and return what is to be done about it, in order.
+
+        Args:
+            event: an order, or a request of a replica or an observer.
+            now: seconds, never decreasing.
+
+        Returns:
+            Effects; each request is answered by exactly one of them, now or (a parked pull) later.
+        """
+        try:
+            match event:
+                case ev.PullReceived():
+                    return self._pull(event, now)
+                case ev.PushReceived():
+                    return self._push(event)
+                case ev.PullCancelled():
+                    self._parked.remove(event.request)
+                    return []
+                case ev.WaitAsked():
+                    parked = self._parked.get(event.request)
+                    return [self._why(parked)] if parked else []
+                case ev.InitialiseReceived():
+                    return self._initialise(event)
+                case ev.CutAsked():
+                    return [self._cut(event)]
+                case _:
+                    return self._obey(event)
+        except RequestError as error:
+            if isinstance(event, ev.Order):
+                raise
+            return [ev.Refused.of(event.request, error)]
+
+    def statistics(self) -> ev.ShardStatistics:
+        """Return how the shard stands, for people."""
+        newest = self._weights.newest if self._weights and self._weights.sealed else None
+        return ev.ShardStatistics(
+            self.index,
+            newest.version if newest else 0,
+            newest.rounds if newest else 0,
+            sum(value.nbytes for value in newest.values.values()) if newest else 0,
+            tuple((parked.replica.rank, self._why(parked)) for parked in self._parked),
+            dict(self._pushes),
+        )
+
+    # ------------------------------------------------------------------------------------------- orders
+
+    def _obey(self, order: ev.Order) -> Effects:
+        if order.number != self._orders + 1:
+            raise AssertionError(f"Order {order.number} came to shard {self.index} after {self._orders}.")
+        self._orders = order.number
+        clocks: dict[int, int] = {}
+        effects: Effects = []
+        match order:
+            case ev.JobAnnounced():
+                self._announce(order)
+            case ev.MembershipChanged():
+                effects = self._change_membership(order)
+                clocks = {member.rank: self._clocks[member.rank] for member in order.members}
+            case ev.Sealed():
+                self._known_weights().seal(order.initialiser)
+                effects = self._open()
+            case ev.RoundClosed():
+                return self._close_round(order)
+            case ev.JobEnded():
+                self._ended = order.reason
+                effects = [ev.Ended(parked.pull.request, order.reason) for parked in self._parked.empty()]
+        return [*effects, ev.Reported(ev.OrderHandled(self.index, order.number, clocks))]
+
+    def _announce(self, order: ev.JobAnnounced) -> None:
+        job = order.job
+        shapes = {tensor.key: tensor.shape for tensor in job.tensors}
+        self._rule = parse_consistency(job.consistency)
+        self._weights = Weights(
+            {part: slice_shape(shapes[part.key], part) for part in order.slices},
+            build_optimizer(job.optimizer, job.learning_rate, job.schedule, job.versions_total),
+            # Two, so that an observer finds one round on all shards while the next is being applied.
+            versions_kept=2 if self._rule.gathers else 1,
+        )
+
+    def _change_membership(self, order: ev.MembershipChanged) -> Effects:
+        begins = self._known_rule().begins(self._known_weights().rounds, self._clocks.slowest())
+        for member in order.members:
+            live = self._clocks.is_live(member.rank)
+            if member.live and not live:
+                self._clocks.enter(member.rank, begins if member.late else 0)
+            elif live and not member.live:
+                self._clocks.leave(member.rank)
+            self._members[member.rank] = member
+        just_started = order.started and not self._started
+        self._started, self._expected = order.started, order.expected
+        effects = self._fence_parked({member.rank for member in order.members})
+        return effects + (self._open() if just_started else self._wake())
+
+    def _fence_parked(self, ranks: set[int]) -> Effects:
+        """Answer the parked pulls of replicas that an order has made to count no more."""
+        effects: Effects = []
+        for parked in self._parked:
+            if parked.replica.rank not in ranks:
+                continue
+            request = parked.pull.request
+            try:
+                fenced = self._check_replica(parked.replica, parked.pull.generation)
+            except RequestError as error:
+                self._parked.remove(request)
+                effects.append(ev.Refused.of(request, error))
+                continue
+            if fenced:
+                self._parked.remove(request)
+                effects.append(ev.PullFenced(request, fenced.generation, fenced.clock, fenced.reason))
+        return effects
+
+    def _close_round(self, order: ev.RoundClosed) -> Effects:
+        weights = self._known_weights()
+        pushes = {rank: self._round[rank] for rank in order.ranks if self._round[rank].samples}
+        weights.close_round([_leaf(pushes.get(rank)) for rank in range(max(pushes, default=-1) + 1)])
+        for rank, push in self._round.items():
+            verdict = _round_verdict(order.round, push, weights.newest.version, rank in pushes)
+            self._last[rank] = (push.sequence, verdict)
+            self._pushes[verdict.outcome.value] += 1
+            self._pushes[ev.Outcome.BUFFERED.value] -= 1
+        self._round.clear()
+        return self._wake()
+
+    # ------------------------------------------------------------------------------------ initialise, pull
+
+    def _initialise(self, event: ev.InitialiseReceived) -> Effects:
+        weights = self._known_weights()
+        weights.check("Initialise", event.values)
+        if weights.sealed:
+            return [ev.InitialiseAnswered(event.request, adopted=True)]
+        weights.stage(event.initialiser, event.values)
+        return [
+            ev.InitialiseAnswered(event.request, adopted=False),
+            ev.Reported(ev.Staged(self.index, event.initialiser)),
+        ]
+
+    def _pull(self, event: ev.PullReceived, now: float) -> Effects:
+        if event.replica is None:
+            return [self._observed(event)]
+        if self._ended is not None:
+            return [ev.Ended(event.request, self._ended)]
+        rule, replica = self._known_rule(), event.replica
+        fenced = self._check_replica(replica, event.generation)
+        if fenced:
+            return [ev.PullFenced(event.request, fenced.generation, fenced.clock, fenced.reason)]
+        first = self._begun.get(replica.rank) != replica.incarnation
+        if event.clock < 0 or (event.clock > self._clocks[replica.rank] and not first):
+            raise RequestError(
+                f"Replica {replica.rank} pulls at clock {event.clock}, but shard {self.index} has had "
+                f"{self._clocks[replica.rank]} of its pushes. Push each step on every shard before the next.",
+                Fault.PRECONDITION,
+            )
+        if first:
+            # A replica begins at its furthest clock over the shards (a newcomer) or its nearest (a restart).
+            self._begun[replica.rank] = replica.incarnation
+            self._clocks.advance(replica.rank, max(event.clock, self._clocks[replica.rank]))
+        needs = rule.needs(event.clock) if self._is_open() else NOT_BEFORE_START
+        parked = Parked(event, replica, needs, now)
+        if needs <= self._frontier():
+            return [self._granted(parked)]
+        self._parked.park(parked)
+        return [self._why(parked)]
+
+    def _observed(self, event: ev.PullReceived) -> ev.ShardEffect:
+        """Answer an observer at once: it is never counted and never parked."""
+        if self._weights is None or not self._weights.sealed:
+            return ev.Unavailable(event.request, "The job has no weights yet: nobody has initialised them.")
+        kept = self._weights.kept
+        if event.round is None:
+            # That a round could be closed shows that every shard had the one before.
+            return ev.PullGranted(event.request, kept[-1] if self._ended is not None else kept[0])
+        for snapshot in kept:
+            if snapshot.rounds == event.round:
+                return ev.PullGranted(event.request, snapshot)
+        raise RequestError(
+            f"Shard {self.index} keeps the weights after round {' and '.join(str(s.rounds) for s in kept)}, "
+            f"not those after round {event.round}. Pull without a round to learn the newest.",
+            Fault.OUT_OF_RANGE,
+        )
+
+    def _granted(self, parked: Parked) -> ev.PullGranted:
+        rank, clock = parked.replica.rank, parked.pull.clock
+        sequence, verdict = self._last.get(rank, (-1, None))
+        decided = verdict if self._known_rule().gathers and sequence == clock - 1 else None
+        slowest = self._clocks.slowest()
+        gap = 0 if slowest is None else clock - slowest
+        return ev.PullGranted(parked.pull.request, self._known_weights().newest, gap, decided)
+
+    def _why(self, parked: Parked) -> ev.PullParked:
+        request = parked.pull.request
+        if not self._started:
+            joined = self._clocks.live_count()
+            because = f"the job begins when {self._expected} replicas have joined, and {joined} have"
+            return ev.PullParked(request, (), because, parked.since)
+        if not self._is_open():
+            because = "the job begins when a replica has initialised the weights"
+            return ev.PullParked(request, (), because, parked.since)
+        laggards, others = self._clocks.laggards(parked.needs)
+        because = self._known_rule().because(parked.pull.clock)
+        return ev.PullParked(request, laggards, because, parked.since, others)
+
+    def _open(self) -> Effects:
+        """Give the pulls that came before the start their real need."""
+        if not self._is_open():
+            return []
+        for parked in self._parked:
+            self._parked.need_again(parked, self._known_rule().needs(parked.pull.clock))
+        return self._wake()
+
+    def _wake(self) -> Effects:
+        """Grant the parked pulls whose need the frontier has reached."""
+        if not self._parked:
+            return []
+        return [self._granted(parked) for parked in self._parked.wake(self._frontier())]
+
+    # ---------------------------------------------------------------------------------------------- push
+
+    def _push(self, push: ev.PushReceived) -> Effects:
+        if self._ended is not None:
+            return [ev.Ended(push.request, self._ended)]
+        rank, weights = push.replica.rank, self._known_weights()
+        verdict = self._check_replica(push.replica, push.generation) or self._repeated(push)
+        if verdict:
+            self._pushes["duplicate" if verdict.duplicate else verdict.outcome.value] += 1
+            return [ev.PushAnswered(push.request, verdict)]
+        self._check_push(push)
+        gathers = self._known_rule().gathers
+        before = weights.newest.version
+        if gathers:
+            verdict = self._gather(push)
+        elif push.refusal:
+            verdict = ev.Verdict(ev.Outcome.DROPPED, reason=push.refusal)
+        else:
+            weights.update(push.gradients)
+            verdict = ev.Verdict(ev.Outcome.APPLIED, before + 1, staleness=before - push.version)
+        self._clocks.advance(rank, push.sequence + 1)
+        self._last[rank] = (push.sequence, verdict)
+        self._pushes[verdict.outcome.value] += 1
+        effects: Effects = [ev.PushAnswered(push.request, verdict)]
+        if gathers:
+            report = ev.Contributed(self.index, push.sequence, rank, push.samples, push.refusal)
+            effects.append(ev.Reported(report))
+        return effects + self._wake()
+
+    def _gather(self, push: ev.PushReceived) -> ev.Verdict:
+        newest = self._known_weights().newest
+        self._round[push.replica.rank] = push
+        missing, others = self._clocks.laggards(newest.rounds + 1)
+        here = len(self._round)
+        expected = here + len(missing) + others - self._clocks.is_live(push.replica.rank)
+        return ev.Verdict(
+            ev.Outcome.BUFFERED, newest.version, round=newest.rounds, contributed=here, expected=expected
+        )
+
+    def _repeated(self, push: ev.PushReceived) -> ev.Verdict | None:
+        """Return the first verdict, marked, if this push has been here before."""
+        if not 0 <= push.sequence < self._clocks[push.replica.rank]:
+            return None
+        sequence, verdict = self._last.get(push.replica.rank, (-1, None))
+        if verdict is not None and sequence == push.sequence:
+            return replace(verdict, duplicate=True)
+        reason = (
+            f"Push {push.sequence} of replica {push.replica.rank} is older than its last one, {sequence}."
+        )
+        return ev.Verdict(ev.Outcome.DROPPED, reason=reason, duplicate=True)
+
+    def _check_push(self, push: ev.PushReceived) -> None:
+        weights, who = self._known_weights(), f"Replica {push.replica.rank}"
+        version = weights.newest.version
+        if not self._started:
+            raise RequestError(
+                f"{who} pushes before all replicas have joined. Pull first.", Fault.PRECONDITION
+            )
+        expected = self._clocks[push.replica.rank]
+        if self._known_rule().gathers:
+            expected = min(expected, weights.rounds)
+        if push.sequence != expected:
+            raise RequestError(
+                f"{who} pushes sequence {push.sequence}, but shard {self.index} expects {expected}. "
+                "Pull at your clock before each push, and push each step on every shard.",
+                Fault.PRECONDITION,
+            )
+        if push.version < 0:
+            raise RequestError(f"{who} says version {push.version}; a version is 0 or more.")
+        if push.version > version:
+            raise RequestError(
+                f"{who} says that its gradient was computed at version {push.version}, but shard "
+                f"{self.index} is at version {version}. Repeat the version that the pull gave.",
+                Fault.OUT_OF_RANGE,
+            )
+        if push.refusal:
+            return
+        if push.samples < 1:
+            raise RequestError(f"{who} says {push.samples} samples; a gradient is the mean over at least 1.")
+        weights.check(f"The gradient of replica {push.replica.rank}", push.gradients)
+
+    # --------------------------------------------------------------------------------------------- the rest
+
+    def _cut(self, event: ev.CutAsked) -> ev.CutTaken:
+        weights = self._known_weights()
+        clocks, verdicts = self._clocks.as_dict(), dict(self._last)
+        return ev.CutTaken(event.request, self.index, weights.newest, weights.copy_state(), clocks, verdicts)
+
+    def _is_open(self) -> bool:
+        return self._started and self._known_weights().sealed
+
+    def _frontier(self) -> int:
+        return self._known_rule().frontier(self._known_weights().rounds, self._clocks.slowest())
+
+    def _known_rule(self) -> Consistency:
+        if self._rule is None:
+            raise RequestError("There is no job here yet. Join first.", Fault.PRECONDITION)
+        return self._rule
+
+    def _known_weights(self) -> Weights:
+        if self._weights is None:
+            raise RequestError("There is no job here yet. Join first.", Fault.PRECONDITION)
+        return self._weights
+
+    def _check_replica(self, replica: ev.Replica, generation: int) -> ev.Verdict | None:
+        """Return the verdict that fences a sender who counts no more; None for one who does.
+
+        Raises:
+            RequestError: nobody has that rank, incarnation or generation, or it has left.
+        """
+        member = self._members.get(replica.rank)
+        who = f"replica {replica.rank}, incarnation {replica.incarnation}"
+        if member is None or not 1 <= replica.incarnation <= member.incarnation:
+            joined = f"{len(self._members)} have joined" if self._members else "nobody has joined"
+            raise RequestError(f"There is no {who}: {joined}. Join first.", Fault.UNKNOWN)
+        if generation != 0:
+            raise RequestError(f"There is no generation {generation}; the newest is 0.", Fault.OUT_OF_RANGE)
+        if replica.incarnation < member.incarnation:
+            reason = f"{who.capitalize()} counts no more: its time ran out, or a newer one has joined."
+            return ev.Verdict(ev.Outcome.FENCED, clock=self._clocks[replica.rank], reason=reason)
+        if not member.live:
+            raise RequestError(f"{who.capitalize()} has left the job. Join again.", Fault.PRECONDITION)
+        return None
+
+
+def _leaf(push: ev.PushReceived | None) -> tuple[Gradients, int] | None:
+    return None if push is None else (push.gradients, push.samples)
+
+
+def _round_verdict(closed: int, push: ev.PushReceived, version: int, applied: bool) -> ev.Verdict:
+    if applied:
+        staleness = version - 1 - push.version
+        return ev.Verdict(ev.Outcome.APPLIED, version, staleness, round=closed)
+    reason = push.refusal or (
+        f"Round {closed} was closed without replica {push.replica.rank}: "
+        "its gradient was refused by a shard, or did not reach them all."
+    )
+    return ev.Verdict(ev.Outcome.DROPPED, round=closed, reason=reason)

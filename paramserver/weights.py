@@ -1,0 +1,144 @@
+"""A shard's weights and the optimizer's state: staged, sealed, updated, copied out.
+
+Published weights never change. An update writes new arrays beside the old ones and publishes them by
+reference, so a reader holds one version for as long as its bytes travel, and no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from paramserver.errors import Fault, RequestError
+from paramserver.events import Slice, Snapshot
+from paramserver.optim import Optimizer, State, apply, combine
+from paramserver.types import Array
+
+Gradients = Mapping[Slice, Array]
+"""A gradient of a shard's slices, float32, each of its slice's shape."""
+
+
+class Weights:
+    """The weights of one shard.
+
+    Args:
+        shapes: of the slices that the shard owns.
+        optimizer: turns a gradient into an update, element by element.
+        versions_kept: snapshots that an observer can still ask for, >= 1.
+    """
+
+    def __init__(
+        self, shapes: Mapping[Slice, tuple[int, ...]], optimizer: Optimizer, versions_kept: int
+    ) -> None:
+        self.shapes = dict(shapes)
+        self._optimizer = optimizer
+        self._versions_kept = versions_kept
+        self._staged: dict[str, dict[Slice, Array]] = {}
+        self._kept: list[Snapshot] = []  # newest last
+        self._state: dict[Slice, State] = {}
+
+    @property
+    def sealed(self) -> bool:
+        """Say whether there are weights."""
+        return bool(self._kept)
+
+    @property
+    def newest(self) -> Snapshot:
+        """Return the published weights.
+
+        Raises:
+            RequestError: nobody has initialised them.
+        """
+        if not self._kept:
+            raise RequestError(
+                "The job has no weights yet. Initialise every shard first.", Fault.PRECONDITION
+            )
+        return self._kept[-1]
+
+    @property
+    def rounds(self) -> int:
+        """Return the closed rounds in the newest weights; 0 before there are any."""
+        return self._kept[-1].rounds if self._kept else 0
+
+    @property
+    def kept(self) -> Sequence[Snapshot]:
+        """Return the snapshots that are kept, oldest first."""
+        return self._kept
+
+    def stage(self, initialiser: str, values: Gradients) -> None:
+        """Put first weights aside until one initialiser is complete on all shards."""
+        self._staged[initialiser] = {part: values[part] for part in self.shapes}
+
+    def seal(self, initialiser: str) -> None:
+        """Publish what this initialiser staged, and forget the others."""
+        values = self._staged[initialiser]
+        self._staged.clear()
+        self._state = {part: self._optimizer.init(value) for part, value in values.items()}
+        for value in values.values():
+            value.flags.writeable = False
+        self._kept = [Snapshot(0, 0, values)]
+
+    def update(self, gradients: Gradients) -> None:
+        """Apply one gradient."""
+        self._publish(self._updated(gradients))
+
+    def close_round(self, leaves: Sequence[tuple[Gradients, int] | None]) -> None:
+        """Apply the mean of a round.
+
+        Args:
+            leaves: for each rank its mean gradient and its samples, or None where it is not in the round.
+                With none at all the round is closed and the weights stay as they are.
+        """
+        after = self.newest
+        if any(leaves):
+            mean: dict[Slice, Array] = {}
+            for part, shape in self.shapes.items():
+                mean[part] = np.empty(shape, np.float32)
+                combine([leaf and (leaf[0][part], leaf[1]) for leaf in leaves], out=mean[part])
+            after = self._updated(mean)
+        self._publish(replace(after, rounds=after.rounds + 1))
+
+    def copy_state(self) -> dict[Slice, State]:
+        """Return a copy of the optimizer's state, which the next update changes in place."""
+        return {
+            part: {name: array.copy() for name, array in arrays.items()}
+            for part, arrays in self._state.items()
+        }
+
+    def check(self, what: str, values: Gradients) -> None:
+        """Refuse values that are not exactly this shard's slices.
+
+        Raises:
+            RequestError: names the key, what was expected and what was found; `what` begins the sentence.
+        """
+        for part in values:
+            if part not in self.shapes:
+                raise RequestError(f"{what} has {_rows(part)}, which this shard does not own.", Fault.UNKNOWN)
+        for part, shape in self.shapes.items():
+            if part not in values:
+                raise RequestError(f"{what} lacks {_rows(part)}, which this shard owns.")
+            found = values[part]
+            if found.shape != shape or found.dtype != np.float32:
+                raise RequestError(
+                    f"{what} has {_rows(part)} as {found.shape} {found.dtype}, expected {shape} float32."
+                )
+
+    def _updated(self, gradients: Gradients) -> Snapshot:
+        before = self.newest
+        values: dict[Slice, Array] = {}
+        for part, weights in before.values.items():
+            out = np.empty_like(weights)
+            apply(self._optimizer, weights, gradients[part], self._state[part], before.version, out)
+            out.flags.writeable = False
+            values[part] = out
+        return Snapshot(before.version + 1, before.rounds, values)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._kept.append(snapshot)
+        del self._kept[: -self._versions_kept]
+
+
+def _rows(part: Slice) -> str:
+    return f"'{part.key}' rows {part.row_begin} to {part.row_end}"
