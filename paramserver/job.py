@@ -1,0 +1,203 @@
+"""A job as a person states it: the options of the command line, and of a job file.
+
+A job says what is trained, on what, by how many, under which consistency. Each field is an option of
+``paramserver train`` and a key of a TOML job file, under one name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from paramserver.consistency import parse_consistency
+from paramserver.errors import RequestError, did_you_mean
+from paramserver.events import JobSpec, TensorSpec
+from paramserver.optim import OPTIMIZERS, build_optimizer
+from paramserver.types import Shapes
+
+ENGINES = ("local", "sequential")
+ON_DEATH = ("auto", "restart", "drop")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, and how.
+
+    Attributes:
+        data: ``digits``, ``fashion-mnist`` or the path of an ``.npz`` file.
+        data_dir: where data files are looked for; empty for the usual places.
+        model: ``softmax`` or ``mlp:H1,H2,…`` (sizes of the hidden layers).
+        consistency: ``sync``, ``async`` or ``ssp:N``.
+        servers: server processes, >= 1.
+        shards: shards of each server, >= 1.
+        workers: worker processes, >= 1.
+        threads: replicas (one thread each) of each worker, >= 1.
+        optimizer: ``sgd``, ``momentum[:DECAY]`` or ``adam[:BETA1,BETA2]``.
+        lr: learning rate per update; 0 chooses the optimizer's usual one.
+        schedule: ``constant`` or ``cosine`` (down to 0 at the end of the job).
+        batch: samples of one replica's step, >= 1.
+        epochs: passes over the training set, >= 1.
+        seed: of all chance, >= 0.
+        engine: ``local`` (processes on this machine) or ``sequential`` (one plain loop).
+        on_death: ``restart``, ``drop``, or ``auto``: restart for sync, drop for async and ssp.
+        lease_seconds: a replica unheard of for this long is dead.
+        step_timeout: seconds that one step may take.
+        start_timeout: seconds that all processes have to come up and join.
+        blas_threads: threads of the linear-algebra library in each process; 0 leaves it alone.
+    """
+
+    data: str = "digits"
+    data_dir: str = ""
+    model: str = "mlp:128"
+    consistency: str = "sync"
+    servers: int = 1
+    shards: int = 2
+    workers: int = 2
+    threads: int = 2
+    optimizer: str = "adam"
+    lr: float = 0.0
+    schedule: str = "cosine"
+    batch: int = 32
+    epochs: int = 30
+    seed: int = 0
+    engine: str = "local"
+    on_death: str = "auto"
+    lease_seconds: float = 10.0
+    step_timeout: float = 600.0
+    start_timeout: float = 60.0
+    blas_threads: int = 1
+
+    @property
+    def replicas(self) -> int:
+        """Return the number of replicas: workers times threads."""
+        return self.workers * self.threads
+
+    def resolved(self) -> Job:
+        """Return the job with every ``auto`` and 0 that means "the usual" replaced by its value.
+
+        Raises:
+            RequestError: a field is out of range, or a name is unknown.
+        """
+        _check(self)
+        rule = parse_consistency(self.consistency)
+        lr = self.lr or USUAL_LEARNING_RATE[self.optimizer.partition(":")[0]]
+        build_optimizer(self.optimizer, lr, self.schedule, 1)
+        on_death = self.on_death
+        if on_death == "auto":
+            on_death = "restart" if rule.gathers else "drop"
+        return replace(self, lr=lr, on_death=on_death)
+
+    def to_toml(self) -> str:
+        """Return the job as a job file that ``job_from_toml`` reads."""
+        lines = [f"{field.name} = {json.dumps(getattr(self, field.name))}" for field in fields(self)]
+        return "\n".join(lines) + "\n"
+
+    def spec(self, shapes: Shapes, steps: Sequence[int]) -> JobSpec:
+        """Return what the replicas of this resolved job agree on with the servers.
+
+        Args:
+            shapes: of the model's tensors, by key.
+            steps: the steps of each replica, in rank order.
+        """
+        gathers = parse_consistency(self.consistency).gathers
+        return JobSpec(
+            tensors=tuple(TensorSpec(key, tuple(shapes[key])) for key in sorted(shapes)),
+            model=self.model,
+            consistency=self.consistency,
+            optimizer=self.optimizer,
+            learning_rate=self.lr,
+            schedule=self.schedule,
+            versions_total=max(steps) if gathers else sum(steps),
+            seed=self.seed,
+            replicas=self.replicas,
+            replicas_max=self.replicas,
+            on_death=self.on_death,
+            lease_seconds=self.lease_seconds,
+            step_timeout_seconds=self.step_timeout,
+            start_timeout_seconds=self.start_timeout,
+        )
+
+
+USUAL_LEARNING_RATE = {"sgd": 0.1, "momentum": 0.02, "adam": 0.002}
+"""The learning rate of each optimizer where a job states none."""
+
+_LEAST = {"servers": 1, "shards": 1, "workers": 1, "threads": 1, "batch": 1, "epochs": 1, "seed": 0}
+_POSITIVE = ("lease_seconds", "step_timeout", "start_timeout")
+
+
+def job_from_toml(text: str, source: str) -> Job:
+    """Read a job file.
+
+    Args:
+        text: TOML; keys are the fields of `Job`, all optional.
+        source: the file's name, for messages.
+
+    Raises:
+        RequestError: it is not TOML, or a key or value is not a job's.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"The job file {source} is not valid TOML: {error}.") from None
+    return job_from_mapping(values, f"the job file {source}")
+
+
+def job_from_mapping(values: Mapping[str, Any], source: str) -> Job:
+    """Make a job from names and values.
+
+    Args:
+        values: fields of `Job`; what is not named keeps its default.
+        source: where they come from, for messages.
+
+    Raises:
+        RequestError: a name is unknown, or a value has the wrong type.
+    """
+    known = {field.name: type(field.default) for field in fields(Job)}
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise RequestError(
+                f"There is no key '{name}' in a job, but {source} has it.{did_you_mean(name, known)}"
+            )
+        expected = known[name]
+        if expected is float and type(value) is int:
+            value = float(value)
+        if type(value) is not expected:
+            raise RequestError(
+                f"'{name}' in {source} must be {_KINDS[expected]}, but it is the "
+                f"{type(value).__name__} {value!r}."
+            )
+        checked[name] = value
+    return Job(**checked)
+
+
+_KINDS = {str: "a text in quotes", int: "a whole number", float: "a number"}
+
+
+def _check(job: Job) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(job, name)
+        if value < least:
+            raise RequestError(f"'{name}' must be {least} or more, but it is {value}.")
+    for name in _POSITIVE:
+        value = getattr(job, name)
+        if not (math.isfinite(value) and value > 0):
+            raise RequestError(f"'{name}' must be a number of seconds above 0, but it is {value}.")
+    if not (math.isfinite(job.lr) and job.lr >= 0):
+        raise RequestError(f"'lr' must be a number above 0 (or 0 for the usual one), but it is {job.lr}.")
+    for name, allowed in (("engine", ENGINES), ("on_death", ON_DEATH)):
+        value = getattr(job, name)
+        if value not in allowed:
+            raise RequestError(
+                f"'{name}' is one of {', '.join(allowed)}, not '{value}'.{did_you_mean(value, allowed)}"
+            )
+    optimizer = job.optimizer.partition(":")[0]
+    if optimizer not in OPTIMIZERS:
+        raise RequestError(
+            f"Unknown optimizer '{optimizer}': expected one of {', '.join(OPTIMIZERS)}."
+            f"{did_you_mean(optimizer, OPTIMIZERS)}"
+        )

@@ -1,0 +1,271 @@
+"""The worker's half of the protocol: one request becomes one to each shard, the replies become one answer.
+
+To the next editor: nothing here sends or waits. `Session.pull` and `Session.push` return an exchange: the
+requests to bring to the shards, and `receive` to be told what came back. Real channels and virtual time
+both drive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from paramserver import events as ev
+from paramserver.errors import Fault, JobError, RequestError, did_you_mean
+from paramserver.placement import rows, slice_shape, split
+from paramserver.types import Array, Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The weights that one pull brought.
+
+    Attributes:
+        values: fresh arrays by key, in key order; they belong to the caller.
+        versions: of each shard.
+        rounds: closed rounds (synchronous mode; of async and ssp 0).
+        clock_gap: the largest over the shards, in clocks.
+        verdict: what became of the replica's last push, once its round is decided (synchronous mode).
+    """
+
+    values: dict[str, Array]
+    versions: tuple[int, ...]
+    rounds: int
+    clock_gap: int
+    verdict: ev.Verdict | None
+
+
+class PullExchange:
+    """One pull over all shards.
+
+    Attributes:
+        requests: for each shard what to send it; ``request`` is the shard's number.
+    """
+
+    def __init__(self, session: Session, requests: Mapping[int, ev.PullReceived]) -> None:
+        self.requests = requests
+        self._session = session
+        self._values = {key: np.empty(shape, np.float32) for key, shape in session.shapes.items()}
+        self._headers: dict[int, ev.PullGranted] = {}
+
+    def destination(self, part: ev.Slice) -> Array:
+        """Return the view, of the slice's shape, into which its values belong."""
+        return rows(self._values[part.key], part)
+
+    def receive(self, shard: int, header: ev.PullGranted) -> Pulled | None:
+        """Take one shard's answer, once its values are in their destinations.
+
+        Args:
+            shard: whose.
+            header: its version, rounds, gap and verdict; the snapshot's values are not looked at.
+
+        Returns:
+            The weights, when this was the last shard; else None.
+
+        Raises:
+            JobError: the shards' weights are of different rounds.
+        """
+        self._headers[shard] = header
+        if len(self._headers) < len(self.requests):
+            return None
+        headers = [self._headers[index] for index in sorted(self._headers)]
+        rounds = {header.snapshot.rounds for header in headers}
+        if len(rounds) > 1:
+            raise JobError(f"The shards answered one pull with different rounds: {sorted(rounds)}.")
+        versions = tuple(header.snapshot.version for header in headers)
+        self._session.versions = versions
+        verdicts = [header.verdict for header in headers if header.verdict is not None]
+        decided = assemble_verdict(verdicts) if len(verdicts) == len(headers) else None
+        gap = max(header.clock_gap for header in headers)
+        return Pulled(self._values, versions, rounds.pop(), gap, decided)
+
+
+class PushExchange:
+    """One push over all shards.
+
+    Attributes:
+        requests: for each shard what to send it; ``request`` is the shard's number.
+        refusal: why the gradient goes out as a contribution of no samples; empty if it is in order.
+    """
+
+    def __init__(self, requests: Mapping[int, ev.PushReceived], refusal: str) -> None:
+        self.requests = requests
+        self.refusal = refusal
+        self._verdicts: dict[int, ev.Verdict] = {}
+
+    def receive(self, shard: int, verdict: ev.Verdict) -> ev.Verdict | None:
+        """Take one shard's verdict; return that over all shards when this was the last one."""
+        self._verdicts[shard] = verdict
+        if len(self._verdicts) < len(self.requests):
+            return None
+        return assemble_verdict([self._verdicts[index] for index in sorted(self._verdicts)])
+
+
+@dataclass(slots=True)
+class Session:
+    """A replica's or an observer's view of the job, from its join on.
+
+    Attributes:
+        granted: what the coordinator answered to the join.
+        shapes: of every tensor, by key, in key order.
+        shards: how many there are.
+        versions: of each shard, as the last pull found them.
+    """
+
+    granted: ev.JoinGranted
+    shapes: dict[str, tuple[int, ...]] = field(init=False)
+    shards: int = field(init=False)
+    versions: tuple[int, ...] = field(init=False)
+    _slices: dict[int, tuple[ev.Slice, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shapes = {tensor.key: tensor.shape for tensor in self.granted.job.tensors}
+        self.shards = len(self.granted.addresses)
+        self.versions = (0,) * self.shards
+        self._slices = {
+            shard: tuple(part for part in self.granted.placement if part.shard == shard)
+            for shard in range(self.shards)
+        }
+
+    def slices(self, shard: int) -> tuple[ev.Slice, ...]:
+        """Return the slices of one shard, in placement order."""
+        return self._slices[shard]
+
+    def slice_shape(self, part: ev.Slice) -> tuple[int, ...]:
+        """Return the shape of a slice."""
+        return slice_shape(self.shapes[part.key], part)
+
+    def initialise(self, initialiser: str, values: Tensors) -> dict[int, ev.InitialiseReceived]:
+        """Make the requests that stage first weights on every shard.
+
+        Args:
+            initialiser: a text that no other attempt uses.
+            values: float32 by key, of the job's shapes.
+
+        Raises:
+            RequestError: a key, shape or dtype is not the job's, or a value is not finite.
+        """
+        self._check(values)
+        bad = _not_finite(values)
+        if bad:
+            raise RequestError(f"The first weights hold {bad}.")
+        return {
+            shard: ev.InitialiseReceived(shard, initialiser, split(values, self.slices(shard)))
+            for shard in range(self.shards)
+        }
+
+    def pull(self, clock: int) -> PullExchange:
+        """Begin a replica's read at its clock."""
+        replica, generation = self._replica(), self.granted.generation
+        return PullExchange(
+            self,
+            {shard: ev.PullReceived(shard, replica, generation, clock) for shard in range(self.shards)},
+        )
+
+    def observe(self, round: int | None = None) -> PullExchange:
+        """Begin an observer's read: of the weights after a number of rounds, or of the newest."""
+        return PullExchange(
+            self, {shard: ev.PullReceived(shard, None, round=round) for shard in range(self.shards)}
+        )
+
+    def push(self, sequence: int, gradients: Tensors, samples: int) -> PushExchange:
+        """Begin a push of the gradient that was computed from the last pull.
+
+        Args:
+            sequence: the clock of the step.
+            gradients: the mean gradient by key, float32 of the job's shapes; the arrays must not change until
+                the push is answered.
+            samples: how many samples it is the mean over, >= 1.
+
+        Returns:
+            The exchange. A gradient that is not finite goes out as a refusal, which counts as no samples.
+
+        Raises:
+            RequestError: a key, shape, dtype or number of samples is wrong; nothing has been sent.
+        """
+        self._check(gradients)
+        replica = self._replica()
+        if samples < 1:
+            raise RequestError(f"A gradient is the mean over at least 1 sample, not over {samples}.")
+        bad = _not_finite(gradients)
+        refusal = f"The gradient of replica {replica.rank} at clock {sequence} holds {bad}." if bad else ""
+        requests = {
+            shard: ev.PushReceived(
+                shard,
+                replica,
+                self.granted.generation,
+                sequence,
+                self.versions[shard],
+                0 if refusal else samples,
+                {} if refusal else split(gradients, self.slices(shard)),
+                refusal,
+            )
+            for shard in range(self.shards)
+        }
+        return PushExchange(requests, refusal)
+
+    def _replica(self) -> ev.Replica:
+        if self.granted.replica is None:
+            raise RequestError("An observer only reads. Join with a job to push.", Fault.PRECONDITION)
+        return self.granted.replica
+
+    def _check(self, tensors: Tensors) -> None:
+        for key in tensors:
+            if key not in self.shapes:
+                raise RequestError(
+                    f"The job has no tensor '{key}'.{did_you_mean(key, self.shapes)}", Fault.UNKNOWN
+                )
+        for key, shape in self.shapes.items():
+            if key not in tensors:
+                raise RequestError(f"The tensor '{key}' is missing; expected {shape} float32.")
+            found = tensors[key]
+            if found.shape != shape or found.dtype != np.float32:
+                raise RequestError(
+                    f"The tensor '{key}' is {found.shape} {found.dtype}, expected {shape} float32."
+                )
+
+
+def assemble_verdict(verdicts: list[ev.Verdict]) -> ev.Verdict:
+    """Say what became of a push over all shards.
+
+    Args:
+        verdicts: of each shard, at least one.
+
+    Returns:
+        What the shards agree on, with the largest staleness and version; ``PARTIAL`` where some applied it
+        and others did not. A round that is decided on some shards and open on others is still buffered.
+
+    Example:
+        >>> from paramserver.events import Outcome, Verdict
+        >>> str(assemble_verdict([Verdict(Outcome.APPLIED, 7, 2), Verdict(Outcome.APPLIED, 8, 3)]))
+        'applied at version 8, staleness 3'
+    """
+    duplicate = any(verdict.duplicate for verdict in verdicts)
+    by_outcome = {verdict.outcome: verdict for verdict in verdicts}
+    if ev.Outcome.BUFFERED in by_outcome:
+        return replace(by_outcome[ev.Outcome.BUFFERED], duplicate=duplicate)
+    if set(by_outcome) == {ev.Outcome.APPLIED}:
+        version = max(verdict.version for verdict in verdicts)
+        staleness = max(verdict.staleness for verdict in verdicts)
+        return replace(verdicts[0], version=version, staleness=staleness, duplicate=duplicate)
+    if ev.Outcome.APPLIED in by_outcome:
+        applied = sum(verdict.outcome is ev.Outcome.APPLIED for verdict in verdicts)
+        why = next(verdict.reason for verdict in verdicts if verdict.outcome is not ev.Outcome.APPLIED)
+        reason = f"{applied} of {len(verdicts)} shards applied it. {why}"
+        return ev.Verdict(ev.Outcome.PARTIAL, reason=reason, duplicate=duplicate)
+    if ev.Outcome.FENCED in by_outcome:
+        fenced = [verdict for verdict in verdicts if verdict.outcome is ev.Outcome.FENCED]
+        return replace(fenced[0], clock=min(verdict.clock for verdict in fenced))
+    return replace(verdicts[0], duplicate=duplicate)
+
+
+def _not_finite(tensors: Tensors) -> str:
+    """Describe the first value that is not finite, as in ``nan in 'dense1/weight'``; empty if all are."""
+    for key in sorted(tensors):
+        values = tensors[key]
+        if not np.isfinite(values).all():
+            first = values[~np.isfinite(values)].flat[0]
+            return f"{first} in '{key}'"
+    return ""

@@ -1,0 +1,104 @@
+"""What one replica does, as a generator that yields what it wants and is sent what it gets.
+
+The same generator trains over real channels, in virtual time, and under a test that plays the server. It
+can begin at any clock; when a host learns that its replica is fenced, it drops the generator and begins a new
+one at the clock that it was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from paramserver.errors import JobError
+from paramserver.events import Outcome, Verdict
+from paramserver.session import Pulled
+from paramserver.types import Tensors
+
+REFUSALS_MAX = 5
+"""Refused gradients in a row after which a replica gives up: training has diverged."""
+
+BatchT = TypeVar("BatchT")
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Give me the weights that a reader at this clock may see."""
+
+    clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Take the gradient of the step at this clock.
+
+    Attributes:
+        clock: of the step; the push's sequence.
+        gradients: mean gradient by key, float32.
+        samples: how many samples it is the mean over.
+        loss: mean loss over these samples.
+    """
+
+    clock: int
+    gradients: Tensors
+    samples: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[BatchT]):
+    """The work of a replica.
+
+    Attributes:
+        batch_at: returns the batch of a clock; the same one whenever it is asked.
+        gradient: takes weights and a batch; returns mean loss, mean gradient by key, and the samples.
+    """
+
+    batch_at: Callable[[int], BatchT]
+    gradient: Callable[[Tensors, BatchT], tuple[float, Tensors, int]]
+
+
+def training(
+    step: Step[Any], steps: int, start_clock: int = 0
+) -> Generator[Pull | Push, Pulled | Verdict, None]:
+    """Train one replica from a clock to the end.
+
+    After the last step it pulls once more: in a synchronous mode that waits for the last round, and brings
+    the verdict of the last push.
+
+    Args:
+        step: how a gradient is made.
+        steps: finished steps at the end.
+        start_clock: finished steps at the beginning.
+
+    Yields:
+        ``Pull``, to be answered with ``Pulled``; ``Push``, to be answered with ``Verdict``.
+
+    Raises:
+        JobError: too many gradients in a row were refused.
+    """
+    refused = 0
+    for clock in range(start_clock, steps + 1):
+        pulled = yield Pull(clock)
+        assert isinstance(pulled, Pulled)
+        if pulled.verdict is not None:
+            refused = _count_refusals(refused, pulled.verdict)
+        if clock == steps:
+            return
+        loss, gradients, samples = step.gradient(pulled.values, step.batch_at(clock))
+        verdict = yield Push(clock, gradients, samples, loss)
+        assert isinstance(verdict, Verdict)
+        if verdict.outcome is not Outcome.BUFFERED:
+            refused = _count_refusals(refused, verdict)
+
+
+def _count_refusals(refused: int, verdict: Verdict) -> int:
+    if verdict.outcome is not Outcome.DROPPED:
+        return 0
+    if refused + 1 >= REFUSALS_MAX:
+        raise JobError(
+            f"{refused + 1} gradients in a row were dropped, so training does not go on. The last: "
+            f"{verdict.reason} A smaller learning rate often helps."
+        )
+    return refused + 1
