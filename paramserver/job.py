@@ -62,7 +62,7 @@ class Job:
     lr: float = 0.0
     schedule: str = "cosine"
     batch: int = 32
-    epochs: int = 30
+    epochs: int = 50
     seed: int = 0
     engine: str = "local"
     on_death: str = "auto"
@@ -122,7 +122,7 @@ class Job:
         )
 
 
-USUAL_LEARNING_RATE = {"sgd": 0.1, "momentum": 0.02, "adam": 0.002}
+USUAL_LEARNING_RATE = {"sgd": 0.1, "momentum": 0.02, "adam": 0.005}
 """The learning rate of each optimizer where a job states none."""
 
 _LEAST = {"servers": 1, "shards": 1, "workers": 1, "threads": 1, "batch": 1, "epochs": 1, "seed": 0}
