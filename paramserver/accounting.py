@@ -1,0 +1,262 @@
+"""The account of a run: where every gradient, every sample and every second went.
+
+A run's summary is made of what the replicas counted themselves. Nothing is silently discarded: in gradients
+and in samples ``computed = applied + dropped + fenced + partial + lost``, where lost is what no verdict was
+ever heard of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from paramserver.events import PHASES, Counters, JobStatus, Score
+
+GRADIENT_NAMES = ("computed", "applied", "dropped", "duplicate", "fenced", "partial", "lost")
+"""What a summary says of gradients; ``duplicate`` is beside the sum."""
+
+SAMPLE_NAMES = ("computed", "applied", "dropped", "fenced", "partial", "lost")
+"""What a summary says of samples."""
+
+_DECIDED = ("applied", "dropped", "fenced", "partial")
+
+EIGHTHS = 8
+"""A summary's percentages are whole eighths: binary floats hold them exactly, so that they sum to 100.0."""
+
+
+def summarise(
+    status: JobStatus,
+    versions: Sequence[int],
+    *,
+    weights_sha256: str,
+    wall_seconds: float,
+    engine: str = "local",
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make the summary of a run, as JSON values.
+
+    Args:
+        status: how the job stands at its end; the counters of its members and its scores are summed up.
+        versions: of each shard, in shard order.
+        weights_sha256: of the final weights, as `paramserver.types.tensors_sha256` gives it.
+        wall_seconds: from the moment when all had joined (or the loop began) to the last step.
+        engine: ``local`` or ``sequential``.
+        extra: further keys, which win over those made here: such as ``started_at``.
+
+    Returns:
+        A dictionary that `paramserver.storage.write_json` takes. ``accuracy`` and ``loss`` are those of the
+        newest test score, null where there is none.
+    """
+    members = status.members
+    total = merge_counters(member.counters for member in members)
+    notes = [
+        f"Replica {member.replica.rank} ({member.name}) accounts for more {what} than it computed."
+        for member in members
+        for what, counts in (("gradients", member.counters.gradients), ("samples", member.counters.samples))
+        if _decided(counts) > counts.get("computed", 0)
+    ]
+    job = status.job
+    consistency = job.consistency if job else ""
+    replicas = job.replicas if job else len(members)
+    bound = clock_gap_bound(consistency)
+    test, validation = _scores(status, "test"), _scores(status, "validation")
+    samples = account(total.samples, SAMPLE_NAMES)
+    summary: dict[str, Any] = {
+        "outcome": "failed" if status.reason else "finished",
+        "reason": status.reason,
+        "engine": engine,
+        "model": job.model if job else "",
+        "consistency": consistency,
+        "replicas": replicas,
+        "servers": len(status.servers),
+        "optimizer": job.optimizer if job else "",
+        "learning_rate": job.learning_rate if job else None,
+        "schedule": job.schedule if job else "",
+        "learning_rate_rule": learning_rate_rule(status),
+        "seed": job.seed if job else None,
+        "job_fingerprint": job.fingerprint() if job else "",
+        "accuracy": test[-1]["accuracy"] if test else None,
+        "loss": test[-1]["loss"] if test else None,
+        "training_loss": total.loss,
+        "wall_seconds": wall_seconds,
+        "samples_per_second": samples["applied"] / wall_seconds if wall_seconds > 0 else None,
+        "versions": list(versions),
+        "rounds": status.rounds,
+        "generation": status.generation,
+        "gradients": account(total.gradients, GRADIENT_NAMES),
+        "samples": samples,
+        "staleness": {**_distribution(total.staleness), "bound": staleness_bound(consistency, replicas)},
+        "clock_gap": {**_distribution(total.clock_gap), "bound": bound},
+        "time_budget": _time_budget(status),
+        "weights_sha256": weights_sha256,
+        "validation": validation,
+        "notes": notes,
+    }
+    return summary | dict(extra or {})
+
+
+def merge_counters(many: Iterable[Counters]) -> Counters:
+    """Add up counters of several replicas, or of one replica's incarnations.
+
+    Returns:
+        Sums; ``loss`` is the mean of the losses that are there, NaN where none is.
+
+    Example:
+        >>> both = merge_counters([Counters({"applied": 2}, loss=0.5), Counters({"applied": 3}, loss=0.7)])
+        >>> both.gradients, round(both.loss, 3)
+        ({'applied': 5}, 0.6)
+    """
+    gradients: Counter[str] = Counter()
+    samples: Counter[str] = Counter()
+    staleness: Counter[int] = Counter()
+    clock_gap: Counter[int] = Counter()
+    seconds: dict[str, list[float]] = {}
+    losses = []
+    for one in many:
+        gradients.update(one.gradients)
+        samples.update(one.samples)
+        staleness.update(one.staleness)
+        clock_gap.update(one.clock_gap)
+        for name, value in one.seconds.items():
+            seconds.setdefault(name, []).append(value)
+        if not math.isnan(one.loss):
+            losses.append(one.loss)
+    return Counters(
+        dict(gradients),
+        dict(samples),
+        dict(sorted(staleness.items())),
+        dict(sorted(clock_gap.items())),
+        {name: math.fsum(values) for name, values in seconds.items()},
+        math.fsum(losses) / len(losses) if losses else math.nan,
+    )
+
+
+def account(counts: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
+    """Complete counts so that ``computed = applied + dropped + fenced + partial + lost``.
+
+    Args:
+        counts: some of ``GRADIENT_NAMES``; what is missing is 0.
+        names: those to return, in order.
+
+    Returns:
+        Counts by name. What was computed and has no verdict is ``lost``.
+
+    Example:
+        >>> account({"computed": 5, "applied": 3, "dropped": 1}, SAMPLE_NAMES)["lost"]
+        1
+    """
+    lost = max(counts.get("lost", 0), counts.get("computed", 0) - _decided(counts))
+    return {name: lost if name == "lost" else counts.get(name, 0) for name in names}
+
+
+def clock_gap_bound(consistency: str) -> int | None:
+    """Return N of ``ssp:N``, the largest clock gap that it allows; None for the others."""
+    name, _, bound = consistency.partition(":")
+    return int(bound) if name == "ssp" else None
+
+
+def staleness_bound(consistency: str, replicas: int) -> int | None:
+    """Return the largest staleness that a consistency model allows, in versions; None where there is none.
+
+    Sync applies each round to the weights that it was computed at: 0. Under ``ssp:s`` each of the other
+    replicas can be s clocks behind when one reads and s ahead when it pushes, with a step in between:
+    ``(2 s + 1) (replicas - 1)``.
+
+    Example:
+        >>> staleness_bound("ssp:3", replicas=4)
+        21
+    """
+    if consistency == "sync":
+        return 0
+    bound = clock_gap_bound(consistency)
+    return None if bound is None else (2 * bound + 1) * (replicas - 1)
+
+
+def learning_rate_rule(status: JobStatus) -> str:
+    """Say in a sentence what an update is made of and how far it goes; empty while there is no job."""
+    job = status.job
+    if job is None:
+        return ""
+    if job.schedule == "cosine":
+        rate = f"{job.learning_rate:g}, by a cosine down to 0 over {job.versions_total} updates"
+    else:
+        rate = f"{job.learning_rate:g}, constant"
+    if job.consistency == "sync":
+        gradient = "the mean of a round's gradients, weighted by their samples"
+    else:
+        gradient = "one replica's mean gradient, applied as it comes"
+    return f"{job.optimizer}, learning rate {rate}; an update takes {gradient}."
+
+
+def shares(seconds: Mapping[str, float], parts: int) -> dict[str, int]:
+    """Divide a whole among the phases by the largest remainder (Hamilton's method).
+
+    Args:
+        seconds: by the names in ``PHASES``; what is missing is 0. Without any time, all is ``rest``.
+        parts: units in the whole, such as 100 for percent.
+
+    Returns:
+        Units by phase; they sum to `parts`.
+
+    Example:
+        >>> shares({"compute": 1, "pull": 1, "wait": 1}, 100)
+        {'compute': 34, 'pull': 33, 'push': 0, 'wait': 33, 'rest': 0}
+    """
+    known = {phase: max(0.0, seconds.get(phase, 0.0)) for phase in PHASES}
+    whole = math.fsum(known.values())
+    if not whole > 0:
+        return {phase: parts if phase == "rest" else 0 for phase in PHASES}
+    exact = {phase: parts * value / whole for phase, value in known.items()}
+    units = {phase: math.floor(value) for phase, value in exact.items()}
+    missing = parts - sum(units.values())
+    by_remainder = sorted(PHASES, key=lambda phase: units[phase] - exact[phase])
+    for phase in by_remainder[:missing]:
+        units[phase] += 1
+    return units
+
+
+def _time_budget(status: JobStatus) -> dict[str, Any]:
+    """Return, for each worker and in total, percent by phase, and the seconds that are 100 %."""
+    by_worker: dict[str, list[Counters]] = {}
+    for member in status.members:
+        by_worker.setdefault(member.name.partition("/")[0], []).append(member.counters)
+    merged = {worker: merge_counters(counters).seconds for worker, counters in by_worker.items()}
+    total = merge_counters(member.counters for member in status.members).seconds
+    return {
+        "workers": {worker: _percent(merged[worker]) for worker in sorted(merged)},
+        "total": _percent(total),
+        "replica_seconds": math.fsum(total.values()),
+    }
+
+
+def _percent(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {phase: units / EIGHTHS for phase, units in shares(seconds, 100 * EIGHTHS).items()}
+
+
+def _decided(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(name, 0) for name in _DECIDED)
+
+
+def _distribution(histogram: Mapping[int, int]) -> dict[str, Any]:
+    count = sum(histogram.values())
+    return {
+        "mean": sum(value * times for value, times in histogram.items()) / count if count else None,
+        "max": max(histogram, default=None),
+        "histogram": {str(value): histogram[value] for value in sorted(histogram)},
+    }
+
+
+def _scores(status: JobStatus, split: str) -> list[dict[str, Any]]:
+    return [_score(score) for score in status.scores if score.split == split]
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "version": score.version,
+        "rounds": score.rounds,
+        "loss": score.loss,
+        "accuracy": score.accuracy,
+        "samples": score.samples,
+    }
