@@ -1486,28 +1486,74 @@ class Contributed(google.protobuf.message.Message):
 global___Contributed = Contributed
 
 @typing.final
-class CheckpointWritten(google.protobuf.message.Message):
+class ShardFile(google.protobuf.message.Message):
+    """One shard's file of the final checkpoint."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    FILE_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    SHARD_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
-    SHARDS_FIELD_NUMBER: builtins.int
-    file: builtins.str
+    STATE_NAMES_FIELD_NUMBER: builtins.int
+    SLICES_FIELD_NUMBER: builtins.int
+    name: builtins.str
     """plain name inside the checkpoint folder"""
+    shard: builtins.int
+    version: builtins.int
+    """of the shard: its applied updates"""
+    generation: builtins.int
     sha256: builtins.str
     """of the file, 64 hexadecimal digits"""
     @property
+    def state_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """the optimizer's arrays that each slice has"""
+
+    @property
+    def slices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Slice]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        shard: builtins.int = ...,
+        version: builtins.int = ...,
+        generation: builtins.int = ...,
+        sha256: builtins.str = ...,
+        state_names: collections.abc.Iterable[builtins.str] | None = ...,
+        slices: collections.abc.Iterable[global___Slice] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generation", b"generation", "name", b"name", "sha256", b"sha256", "shard", b"shard", "slices", b"slices", "state_names", b"state_names", "version", b"version"]) -> None: ...
+
+global___ShardFile = ShardFile
+
+@typing.final
+class CheckpointWritten(google.protobuf.message.Message):
+    """The job is over, and this server has written what it has to keep."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: builtins.int
+    SHARDS_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    failure: builtins.str
+    """a sentence if writing failed, else empty"""
+    @property
+    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ShardFile]:
+        """one for each of its shards; none without a run folder or without weights"""
+
+    @property
     def shards(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ShardStatus]:
-        """final standing of this server's shards"""
+        """final standing of its shards"""
 
     def __init__(
         self,
         *,
-        file: builtins.str = ...,
-        sha256: builtins.str = ...,
+        files: collections.abc.Iterable[global___ShardFile] | None = ...,
         shards: collections.abc.Iterable[global___ShardStatus] | None = ...,
+        failure: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["file", b"file", "sha256", b"sha256", "shards", b"shards"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["failure", b"failure", "files", b"files", "shards", b"shards"]) -> None: ...
 
 global___CheckpointWritten = CheckpointWritten
 

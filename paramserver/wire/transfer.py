@@ -25,8 +25,11 @@ default limit of 4 MB per message is far away."""
 INITIALISE = "/paramserver.v1.ParameterServer/Initialise"
 PULL = "/paramserver.v1.ParameterServer/Pull"
 PUSH = "/paramserver.v1.ParameterServer/Push"
-"""The calls whose messages are encoded and decoded here; give gRPC no serialiser for that direction, so that it
-passes plain bytes, as in ``channel.unary_stream(PULL, pb.PullRequest.SerializeToString)``."""
+"""The calls whose messages are encoded and decoded here.
+
+Give gRPC no serialiser for that direction, so that it passes plain bytes, as in
+``channel.unary_stream(PULL, pb.PullRequest.SerializeToString)``.
+"""
 
 Transfer = TypeVar("Transfer", pb.PullReply, pb.PushRequest, pb.InitialiseRequest)
 

@@ -1,0 +1,63 @@
+"""``python -P -m server``: read the options, run, and end with one sentence and the right code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+
+log = logging.getLogger("server")
+
+
+def main(arguments: list[str]) -> int:
+    """Run a server.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Returns:
+        The exit code: 0 the job finished, 1 it failed, 2 the options cannot be met, 130 or 143 interrupted.
+    """
+    signal.signal(signal.SIGTERM, _end_early)  # as process 1 there would be no handler at all until the loop
+    _set_environment()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from paramserver.errors import JobError, RequestError
+    from server.options import read_options
+
+    try:
+        options = read_options(arguments)
+        # These take most of the start's time, and must not be loaded before the environment is set.
+        from server.program import serve
+
+        return asyncio.run(serve(options))
+    except RequestError as error:
+        log.error("%s", error)
+        return 2
+    except JobError as error:
+        log.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        log.info("The server was stopped by SIGINT.")
+        return 130
+    except Exception:
+        log.exception("The server failed inside. Please report this with the lines above.")
+        return 1
+
+
+def _set_environment() -> None:
+    """Set what libraries read when they are loaded, unless the user has set it."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own to stderr, not sentences
+
+
+def _end_early(_: int, __: FrameType | None) -> None:
+    log.info("The server was stopped by SIGTERM.")
+    raise SystemExit(143)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

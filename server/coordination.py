@@ -1,0 +1,187 @@
+"""The coordinator on the event loop: events in, effects carried out, one at a time.
+
+The coordinator has no lock because it has only one caller: it is confined to the event loop, and each door of
+this class asserts that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from paramserver.coordinator import Coordinator
+from paramserver.events import (
+    CoordinatorEffect,
+    CoordinatorEvent,
+    HeartbeatReceived,
+    JobEnded,
+    JobStatus,
+    JoinGranted,
+    MembershipChanged,
+    Noted,
+    Order,
+    Ordered,
+    Replica,
+    Score,
+    ScoreReceived,
+    Sealed,
+    Standing,
+    StatusReceived,
+    TimerFired,
+    WakeAt,
+)
+from server.requests import Requests
+
+log = logging.getLogger("server")
+
+OrderSink = Callable[[int, Order], None]
+"""Takes a shard's number within its server and an order for it."""
+
+
+class CoordinatorHost:
+    """Drives the coordinator.
+
+    Args:
+        coordinator: owned by this host from now on.
+        requests: where answers go.
+        shards_per_server: how many shards each server owns.
+        fail: called with a sentence if the coordinator itself breaks.
+
+    Attributes:
+        observed: an observer has joined, so scores are to be expected.
+        tested: set once the final score is here.
+        told: the replicas that have heard of the job's end with a heartbeat.
+        scored: called with each score.
+        began_at: when all replicas had joined and the weights were in place, the loop's seconds; else None.
+        ended_at: when the job ended; else None.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        requests: Requests,
+        shards_per_server: int,
+        fail: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._coordinator = coordinator
+        self._requests = requests
+        self._shards_per_server = shards_per_server
+        self._fail = fail
+        self._sinks: dict[int, OrderSink] = {}
+        self._inbox: deque[CoordinatorEvent] = deque()
+        self._handling = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.observed = False
+        self.tested = asyncio.Event()
+        self.told: set[Replica] = set()
+        self.scored: Callable[[Score], None] = lambda _: None
+        self.began_at: float | None = None
+        self.ended_at: float | None = None
+        self._started = self._sealed = False
+
+    def connect(self, server: int, sink: OrderSink) -> None:
+        """Send the orders for one server's shards here from now on."""
+        self._sinks[server] = sink
+
+    def disconnect(self, server: int) -> None:
+        """Send no more orders to a server."""
+        self._sinks.pop(server, None)
+
+    def handle(self, event: CoordinatorEvent) -> None:
+        """Let the coordinator handle one event, after those that came before it.
+
+        What an effect causes (an order handled at once, a report of it) waits until all effects of the event
+        at hand are carried out.
+        """
+        assert threading.get_ident() == self._thread, "The coordinator is confined to the event loop."
+        self._inbox.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+        finally:
+            self._handling = False
+
+    def status(self) -> JobStatus:
+        """Return how the job stands."""
+        ticket = self._requests.open()
+        self.handle(StatusReceived(ticket.number))
+        status: JobStatus = ticket.answer.result().status
+        return status
+
+    def everyone_told(self) -> bool:
+        """Say whether each replica that is alive has heard that the job is over."""
+        return all(
+            member.standing is not Standing.LIVE or member.replica in self.told
+            for member in self.status().members
+        )
+
+    def stop(self) -> None:
+        """Let no timer fire any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _handle(self, event: CoordinatorEvent) -> None:
+        try:
+            effects = self._coordinator.handle(event, self._loop.time())
+        except Exception as error:
+            log.exception("The coordinator failed at %s", type(event).__name__)
+            number = getattr(event, "request", None)
+            if number is None:
+                self._fail(f"The coordinator failed inside at {type(event).__name__}; the log says more.")
+            else:
+                self._requests.fail(number, error)
+            return
+        for effect in effects:
+            self._carry_out(effect)
+        self._watch(event)
+
+    def _carry_out(self, effect: CoordinatorEffect) -> None:
+        match effect:
+            case Ordered():
+                self._watch_order(effect.order)
+                self._order(effect)
+            case WakeAt():
+                self.stop()
+                self._timer = self._loop.call_at(effect.when, self.handle, TimerFired())
+            case Noted():
+                log.info("%s", effect.message)
+            case _:
+                if isinstance(effect, JoinGranted) and effect.replica is None:
+                    self.observed = True
+                self._requests.settle(effect.request, effect)
+
+    def _watch(self, event: CoordinatorEvent) -> None:
+        """Note what the end of the job will want to know."""
+        match event:
+            case ScoreReceived():
+                self.scored(event.score)
+                if event.score.split == "test":
+                    self.tested.set()
+            case HeartbeatReceived() if self.ended_at is not None:
+                self.told.update(beat.replica for beat in event.beats)
+
+    def _watch_order(self, order: Order) -> None:
+        self._started = self._started or (isinstance(order, MembershipChanged) and order.started)
+        self._sealed = self._sealed or isinstance(order, Sealed)
+        if self._started and self._sealed and self.began_at is None:
+            self.began_at = self._loop.time()
+        if isinstance(order, JobEnded):
+            self.ended_at = self._loop.time()
+
+    def _order(self, ordered: Ordered) -> None:
+        if ordered.shard is not None:
+            server, local = divmod(ordered.shard, self._shards_per_server)
+            if server in self._sinks:
+                self._sinks[server](local, ordered.order)
+            return
+        for sink in list(self._sinks.values()):
+            for local in range(self._shards_per_server):
+                sink(local, ordered.order)

@@ -1,0 +1,200 @@
+"""After the last step: the checkpoint of each server, then in the first one manifest, score and summary.
+
+The order matters. Servers write their slices; the coordinator writes the manifest once it has heard of all;
+then an observer may pull the final weights and score them; then the summary says that the run is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from paramserver.accounting import summarise
+from paramserver.errors import JobError, RequestError
+from paramserver.events import CutAsked, CutTaken, JobStatus
+from paramserver.storage.atomic import write_json
+from paramserver.storage.checkpoint import SliceValues, write_manifest, write_shard
+from paramserver.storage.manifest import ShardFile
+from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.jobs import decode_slices, encode_slices
+from paramserver.wire.status import encode_shards
+from server.coordination import CoordinatorHost
+from server.link import LinkService
+from server.requests import Requests
+from server.service import standings
+from server.shards import Shards
+
+log = logging.getLogger("server")
+
+CHECKPOINT = "checkpoint"
+SUMMARY = "summary.json"
+CHECKPOINT_SECONDS = 300.0
+"""How long the coordinator waits for the other servers' files: 10 GB on a slow disk."""
+
+FAREWELL_SECONDS = 5.0
+"""How long a failed job's coordinator stays so that everyone can hear why; heartbeats come every second."""
+
+
+async def keep_shards(
+    out: Path | None, shards: Shards, requests: Requests, servers: int
+) -> pb.CheckpointWritten:
+    """Write this server's part of the final checkpoint, if there is a run folder, and say what is in it."""
+    files: list[pb.ShardFile] = []
+    failure = ""
+    try:
+        if out is not None:
+            files = [
+                _encode_file(file)
+                for file in await _write_shards(out / CHECKPOINT, shards, requests, servers * len(shards))
+            ]
+    except (JobError, RequestError) as error:
+        failure = str(error)
+        log.error("The checkpoint could not be written. %s", error)
+    now = asyncio.get_running_loop().time()
+    return pb.CheckpointWritten(
+        files=files, shards=encode_shards(await standings(shards), now), failure=failure
+    )
+
+
+class Finish:
+    """What the coordinator does once the job has ended.
+
+    Args:
+        out: run folder; None: nothing is kept.
+        coordinator: knows how the job stands.
+        links: know what the other servers have written.
+        score_grace_seconds: how long to wait for the final score, if an observer has joined.
+    """
+
+    def __init__(
+        self, out: Path | None, coordinator: CoordinatorHost, links: LinkService, score_grace_seconds: float
+    ) -> None:
+        self._out = out
+        self._coordinator = coordinator
+        self._links = links
+        self._score_grace_seconds = score_grace_seconds
+
+    async def run(self, reason: str, own: pb.CheckpointWritten) -> str:
+        """Wait for the other servers, the final score and the farewells; write manifest and summary.
+
+        Args:
+            reason: why the job ended; empty if it finished.
+            own: what this server has written.
+
+        Returns:
+            Why the run failed; empty if it did not.
+        """
+        late = await self._links.wait_written(CHECKPOINT_SECONDS)
+        written = [own, *(self._links.written[server] for server in sorted(self._links.written))]
+        failures = [part.failure for part in written if part.failure]
+        if late and not reason:
+            failures.append(f"Server {late[0]} did not finish its checkpoint, so there is none.")
+        sha256 = ""
+        if not failures and not late:
+            try:
+                sha256 = await asyncio.to_thread(
+                    _write_manifest, self._out, self._coordinator.status(), written
+                )
+            except (JobError, RequestError) as error:
+                failures.append(str(error))
+        if reason:
+            await self._say_farewell()
+        elif self._coordinator.observed:
+            await self._wait_for_score()
+        if self._out is not None:
+            versions = [shard.version for part in written for shard in part.shards]
+            try:
+                self._write_summary(self._out, versions, sha256)
+            except JobError as error:
+                failures.append(str(error))
+        return reason or " ".join(failures)
+
+    def _write_summary(self, out: Path, versions: Sequence[int], sha256: str) -> None:
+        began, ended = self._coordinator.began_at, self._coordinator.ended_at
+        seconds = ended - began if began is not None and ended is not None else 0.0
+        summary = summarise(self._coordinator.status(), versions, weights_sha256=sha256, wall_seconds=seconds)
+        write_json(out / SUMMARY, summary)
+
+    async def _wait_for_score(self) -> None:
+        try:
+            async with asyncio.timeout(self._score_grace_seconds):
+                await self._coordinator.tested.wait()
+        except TimeoutError:
+            log.warning("No observer sent the final score within %g s.", self._score_grace_seconds)
+
+    async def _say_farewell(self) -> None:
+        """Stay until every replica has heard why the job failed, but not for long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FAREWELL_SECONDS
+        while not self._coordinator.everyone_told() and loop.time() < deadline:
+            await asyncio.sleep(0.05)
+
+
+async def _write_shards(
+    folder: Path, shards: Shards, requests: Requests, shards_total: int
+) -> list[ShardFile]:
+    """Write one file for each shard, one after the other, so that one copy at a time is in memory."""
+    files = []
+    for shard, _ in shards.holdings():
+        ticket = requests.open()
+        shards.submit(shard, CutAsked(ticket.number))
+        try:
+            cut: CutTaken = await ticket.answer
+        except RequestError:
+            return []  # there never were any weights
+        files.append(await asyncio.to_thread(_write_shard, folder, cut, shards_total))
+    return files
+
+
+def _write_shard(folder: Path, cut: CutTaken, shards_total: int) -> ShardFile:
+    items = [
+        SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
+    ]
+    return write_shard(folder, cut.shard, shards_total, items, cut.snapshot.version, 0)
+
+
+def _write_manifest(out: Path | None, status: JobStatus, written: Iterable[pb.CheckpointWritten]) -> str:
+    """Return the hash of the weights; empty where nothing is kept or there never were any."""
+    files = [_decode_file(file) for part in written for file in part.files]
+    job = status.job
+    if out is None or job is None or not files:
+        return ""
+    details = {
+        "model": job.model,
+        "consistency": job.consistency,
+        "learning_rate": job.learning_rate,
+        "schedule": job.schedule,
+        "seed": job.seed,
+        "rounds": status.rounds,
+        "fingerprint": job.fingerprint(),
+    }
+    folder = out / CHECKPOINT
+    manifest = write_manifest(folder, job.tensors, files, status.generation, job.optimizer, details)
+    log.info("The checkpoint is in %s.", folder)
+    return manifest.weights_sha256
+
+
+def _encode_file(file: ShardFile) -> pb.ShardFile:
+    return pb.ShardFile(
+        name=file.name,
+        shard=file.shard,
+        version=file.version,
+        generation=file.generation,
+        sha256=file.sha256,
+        state_names=file.state_names,
+        slices=encode_slices(file.slices),
+    )
+
+
+def _decode_file(message: pb.ShardFile) -> ShardFile:
+    return ShardFile(
+        message.name,
+        message.shard,
+        message.version,
+        message.generation,
+        message.sha256,
+        tuple(message.state_names),
+        decode_slices(message.slices),
+    )

@@ -1,0 +1,271 @@
+"""One server process, from its first port to its last sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from paramserver.coordinator import Coordinator
+from paramserver.errors import JobError, RequestError
+from paramserver.events import Order, Report, ServerRegistered
+from server.coordination import CoordinatorHost
+from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
+from server.link import INTERNAL, KEEPALIVE, Link, LinkService
+from server.options import Options
+from server.progress import Diary
+from server.requests import Requests
+from server.service import SERVICE, Service
+from server.shards import Shards
+
+log = logging.getLogger("server")
+
+POOL_THREADS = 4
+"""Threads for updates, each in one shard at a time; NumPy works without the interpreter's lock."""
+
+STOP_SECONDS = 1.0
+"""How long calls that are under way may take to end once the server stops."""
+
+SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # else two servers could share a port, and nobody would know
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    *KEEPALIVE,
+)
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """Something from outside ends this server.
+
+    Attributes:
+        code: exit code of the process.
+    """
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+async def serve(options: Options) -> int:
+    """Serve until the job is over or something ends it.
+
+    Returns:
+        The exit code: 0 the job finished, 1 it failed, 130 or 143 interrupted.
+
+    Raises:
+        RequestError: the options cannot be met: a port in use, a run folder that cannot be.
+        JobError: the coordinator cannot be reached.
+    """
+    stop = _listen_for_stops(options.exit_with_parent)
+    async with AsyncExitStack() as stack:
+        server = _Server(options, stop, stack)
+        await server.start()
+        running = asyncio.create_task(server.run())
+        try:
+            await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                stop.result()
+            return running.result()
+        except Stopped as stopped:
+            log.info("%s", stopped)
+            server.tell_all(str(stopped))
+            return stopped.code
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError, JobError, RequestError):
+                await running
+
+
+class _Server:
+    """What one process consists of."""
+
+    def __init__(self, options: Options, stop: asyncio.Future[None], stack: AsyncExitStack) -> None:
+        self._options = options
+        self._stop = stop
+        self._stack = stack
+        self._requests = Requests(asyncio.get_running_loop())
+        self._coordinator: CoordinatorHost | None = None
+        self._links: LinkService | None = None
+        self._link: Link | None = None
+        self._health = health.aio.HealthServicer()
+        pool = ThreadPoolExecutor(POOL_THREADS, "shard")
+        stack.callback(pool.shutdown, wait=True)
+        self._shards = Shards(options.server, options.shards, pool, self._requests, self._report, self._fail)
+
+    async def start(self) -> None:
+        """Bind the port, reach the coordinator, and say where this server listens."""
+        options = self._options
+        if options.out is not None:
+            try:
+                options.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RequestError(f"--out {options.out} cannot be made: {error.strerror}.") from error
+        if options.server == 0:
+            self._coordinator = CoordinatorHost(
+                Coordinator(options.servers, options.shards), self._requests, options.shards, self._fail
+            )
+            self._stack.callback(self._coordinator.stop)
+            self._coordinator.connect(0, self._shards.order)
+            self._links = LinkService(self._coordinator, options.servers, options.shards)
+        server = aio.server(options=SERVER_OPTIONS)
+        service = Service(
+            self._shards, self._requests, self._coordinator, options.coordinator, options.job_bytes_max
+        )
+        handlers = [service.handler()]
+        if self._links is not None:
+            handlers.append(self._links.handler())
+        server.add_generic_rpc_handlers(handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE, *((INTERNAL,) if self._links else ()), "grpc.health.v1.Health")
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        port = _bind(server, options.listen)
+        address = options.advertised(port)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await server.start()
+        self._stack.push_async_callback(server.stop, STOP_SECONDS)
+        if self._links is not None:
+            self._stack.callback(self._links.close)
+        if self._coordinator is not None:
+            self._coordinator.handle(ServerRegistered(0, address, options.shards))
+        else:
+            self._link = Link(options.coordinator, options.server, address, options.shards, self._order)
+            self._stack.push_async_callback(self._link.close)
+        gc.freeze()  # what is here by now stays, so the collector need not look at it again
+        print(f"listening {address}", flush=True)
+        log.info("Server %d of %d listens at %s.", options.server, options.servers, address)
+
+    async def run(self) -> int:
+        """Serve the job to its end, and return the exit code."""
+        options = self._options
+        if self._link is not None:
+            await self._link.connect(options.connect_timeout_seconds)
+        elif self._links is not None:
+            await self._wait_for_servers(self._links)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        if self._link is not None:
+            return await self._run_linked(self._link)
+        assert self._coordinator is not None
+        assert self._links is not None
+        reason = await self._watch(self._coordinator)
+        log.info("The job is over: %s", reason or "every replica has finished.")
+        own = await keep_shards(options.out, self._shards, self._requests, options.servers)
+        finish = Finish(options.out, self._coordinator, self._links, options.score_grace_seconds)
+        failure = await finish.run(reason, own)
+        if failure:
+            log.error("%s", failure)
+        return 1 if failure else 0
+
+    async def _watch(self, coordinator: CoordinatorHost) -> str:
+        """Wait for the job's end, keeping a diary if there is a run folder; return why it failed, or nothing."""
+        if self._options.out is None:
+            return await self._shards.ended
+        diary = Diary(self._options.out, coordinator)
+        self._stack.callback(diary.close)
+        writing = asyncio.create_task(diary.run())
+        try:
+            reason = await self._shards.ended
+        finally:
+            writing.cancel()
+        diary.write_progress()
+        return reason
+
+    async def _run_linked(self, link: Link) -> int:
+        """Serve the job to its end in a server that is not the first."""
+        options = self._options
+        carrying = asyncio.create_task(link.run())
+        try:
+            await asyncio.wait((carrying, self._shards.ended), return_when=asyncio.FIRST_COMPLETED)
+            if not self._shards.ended.done():
+                carrying.result()
+                raise JobError(f"The coordinator at {options.coordinator} stopped before the job was over.")
+            reason = self._shards.ended.result()
+            log.info("The job is over: %s", reason or "every replica has finished.")
+            own = await keep_shards(options.out, self._shards, self._requests, options.servers)
+            link.written(own)
+            async with asyncio.timeout(CHECKPOINT_SECONDS + options.score_grace_seconds):
+                await carrying
+        except TimeoutError:
+            raise JobError(f"The coordinator at {options.coordinator} did not end the job.") from None
+        finally:
+            carrying.cancel()
+        return 1 if reason or own.failure else 0
+
+    def tell_all(self, sentence: str) -> None:
+        """Answer whoever still waits."""
+        self._requests.fail_all(JobError(sentence))
+
+    def _order(self, local: int, order: Order) -> None:
+        self._shards.order(local, order)
+
+    def _report(self, report: Report) -> None:
+        if self._coordinator is not None:
+            self._coordinator.handle(report)
+        elif self._link is not None:
+            self._link.report(report)
+
+    def _fail(self, sentence: str) -> None:
+        if not self._stop.done():
+            self._stop.set_exception(Stopped(sentence, 1))
+
+    async def _wait_for_servers(self, links: LinkService) -> None:
+        seconds = self._options.connect_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await links.all_registered.wait()
+        except TimeoutError:
+            raise JobError(
+                f"{links.missing()} did not come up within {seconds:g} s. Start all {self._options.servers} "
+                "servers, or raise --connect-timeout."
+            ) from None
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+
+def _bind(server: aio.Server, address: str) -> int:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise RequestError(
+            f"{address} cannot be listened on: another program uses that port, or the host is not of this "
+            "machine. Choose another with --listen."
+        )
+    return port
+
+
+def _listen_for_stops(exit_with_parent: bool) -> asyncio.Future[None]:
+    """Return a future that fails with ``Stopped`` when a signal or the parent's end says so."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def end(sentence: str, code: int) -> None:
+        if not stop.done():
+            stop.set_exception(Stopped(sentence, code))
+            stop.exception()  # read once here, so that nobody is warned if the end came from elsewhere
+
+    for number, code in INTERRUPTED.items():
+        loop.add_signal_handler(number, end, f"The server was stopped by {number.name}.", code)
+    if exit_with_parent:
+
+        def watch() -> None:
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+            with suppress(RuntimeError):  # the loop has ended already
+                loop.call_soon_threadsafe(end, "The process that started this server has ended.", 1)
+
+        threading.Thread(target=watch, name="parent", daemon=True).start()
+    return stop

@@ -1,0 +1,82 @@
+"""The coordinator's diary of a run: ``metrics.jsonl``, a line about every second and one for each score."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from paramserver.accounting import merge_counters
+from paramserver.errors import JobError
+from paramserver.events import Score
+from paramserver.storage.metrics import MetricsWriter
+from server.coordination import CoordinatorHost
+
+log = logging.getLogger("server")
+
+METRICS = "metrics.jsonl"
+EVERY_SECONDS = 1.0
+
+
+class Diary:
+    """Appends to ``metrics.jsonl`` while the job runs.
+
+    Args:
+        out: run folder.
+        coordinator: knows how the job stands, and tells of scores.
+
+    Raises:
+        JobError: the file cannot be opened.
+    """
+
+    def __init__(self, out: Path, coordinator: CoordinatorHost) -> None:
+        self._writer = MetricsWriter(out / METRICS)
+        self._coordinator = coordinator
+        self._loop = asyncio.get_running_loop()
+        coordinator.scored = self._write_score
+
+    async def run(self) -> None:
+        """Write a line about every second, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            self.write_progress()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+    def _write_score(self, score: Score) -> None:
+        self._append({"kind": "score", "seconds": self._seconds(), **asdict(score)})
+
+    def write_progress(self) -> None:
+        """Write how the job stands, if it has begun."""
+        if self._coordinator.began_at is None:
+            return
+        status = self._coordinator.status()
+        total = merge_counters(member.counters for member in status.members)
+        self._append(
+            {
+                "kind": "progress",
+                "seconds": self._seconds(),
+                "rounds": status.rounds,
+                "clocks": [member.clock for member in status.members],
+                "gradients": dict(total.gradients),
+                "samples": dict(total.samples),
+                "loss": total.loss,
+            }
+        )
+
+    def _seconds(self) -> float:
+        """Return the time since the job began, until it ended."""
+        began, ended = self._coordinator.began_at, self._coordinator.ended_at
+        if began is None:
+            return 0.0
+        return round((self._loop.time() if ended is None else ended) - began, 3)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        try:
+            self._writer.append(record)
+        except JobError as error:
+            log.warning("%s", error)

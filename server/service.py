@@ -1,0 +1,167 @@
+"""The service that clients call: what the coordinator answers, what the shards do, and how errors leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from paramserver.errors import Fault, JobError, RequestError
+from paramserver.events import ScoreReceived
+from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.jobs import decode_join, encode_granted
+from paramserver.wire.refusals import status_of
+from paramserver.wire.replicas import (
+    decode_heartbeat,
+    decode_leave,
+    decode_score,
+    encode_heartbeat_answer,
+)
+from paramserver.wire.status import ShardStanding, encode_job_status, encode_shards
+from server.coordination import CoordinatorHost
+from server.requests import Requests, Ticket
+from server.shards import Shards
+from server.transfers import Context, Transfers
+
+log = logging.getLogger("server")
+
+HEARTBEAT_SECONDS = 1.0
+"""How often a heartbeat is wished for: often enough that progress moves. Less than a third of any lease."""
+
+DETAILS_BYTES_MAX = 4000
+"""Longest message of a status; gRPC refuses more than 8 KiB of headers by default."""
+
+SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
+
+Call = Callable[[Any, Context], Awaitable[Any]]
+
+
+class Service:
+    """The calls of ``paramserver.v1.ParameterServer``.
+
+    Args:
+        shards: of this server.
+        requests: where answers come from.
+        coordinator: in the first server; else None.
+        coordinator_address: where the coordinator is, for those who ask in the wrong place.
+        job_bytes_max: most bytes of weights that a job may have.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        requests: Requests,
+        coordinator: CoordinatorHost | None,
+        coordinator_address: str,
+        job_bytes_max: int,
+    ) -> None:
+        self._shards = shards
+        self._requests = requests
+        self._coordinator = coordinator
+        self._coordinator_address = coordinator_address
+        self._job_bytes_max = job_bytes_max
+        self._transfers = Transfers(shards, requests)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a gRPC server needs to serve these calls."""
+        transfers = self._transfers
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Join": _unary("Join", self._join, pb.JoinRequest),
+                "Leave": _unary("Leave", self._leave, pb.LeaveRequest),
+                "Heartbeat": _unary("Heartbeat", self._heartbeat, pb.HeartbeatRequest),
+                "Score": _unary("Score", self._score, pb.ScoreRequest),
+                "Status": _unary("Status", self._status, pb.StatusRequest),
+                # Without a serialiser gRPC passes bytes, which are then read and written by hand.
+                "Initialise": grpc.stream_unary_rpc_method_handler(
+                    guarded("Initialise", transfers.initialise), None, _serialised
+                ),
+                "Push": grpc.stream_unary_rpc_method_handler(
+                    guarded("Push", transfers.push), None, _serialised
+                ),
+                "Pull": grpc.unary_stream_rpc_method_handler(
+                    guarded("Pull", transfers.pull), pb.PullRequest.FromString, None
+                ),
+            },
+        )
+
+    async def _join(self, message: pb.JoinRequest, _: Context) -> pb.JoinReply:
+        ticket = self._requests.open()
+        event = decode_join(message, ticket.number, self._job_bytes_max)
+        granted = await self._ask(event, ticket)
+        seconds = min(HEARTBEAT_SECONDS, granted.job.lease_seconds / 4)
+        return encode_granted(granted, seconds)
+
+    async def _leave(self, message: pb.LeaveRequest, _: Context) -> pb.LeaveReply:
+        ticket = self._requests.open()
+        await self._ask(decode_leave(message, ticket.number), ticket)
+        return pb.LeaveReply()
+
+    async def _heartbeat(self, message: pb.HeartbeatRequest, _: Context) -> pb.HeartbeatReply:
+        ticket = self._requests.open()
+        return encode_heartbeat_answer(await self._ask(decode_heartbeat(message, ticket.number), ticket))
+
+    async def _score(self, message: pb.ScoreRequest, _: Context) -> pb.ScoreReply:
+        ticket = self._requests.open()
+        await self._ask(ScoreReceived(ticket.number, decode_score(message)), ticket)
+        return pb.ScoreReply()
+
+    async def _status(self, _: pb.StatusRequest, __: Context) -> pb.StatusReply:
+        now = asyncio.get_running_loop().time()
+        job = None if self._coordinator is None else encode_job_status(self._coordinator.status())
+        return pb.StatusReply(job=job, shards=encode_shards(await standings(self._shards), now))
+
+    async def _ask(self, event: Any, ticket: Ticket) -> Any:
+        """Bring an event to the coordinator and wait for its answer."""
+        try:
+            if self._coordinator is None:
+                raise RequestError(
+                    f"This server has no coordinator. Send this to {self._coordinator_address}.",
+                    Fault.PRECONDITION,
+                )
+            self._coordinator.handle(event)
+            return await ticket.answer
+        finally:
+            self._requests.close(ticket)
+
+
+async def standings(shards: Shards) -> list[ShardStanding]:
+    """Return how the shards of this server and their locks stand."""
+    return [
+        ShardStanding(each.shard, each.lock_wait_seconds, each.lock_hold_seconds)
+        for each in await shards.statistics()
+    ]
+
+
+def guarded(name: str, call: Call) -> Call:
+    """Let a call's errors leave as statuses with a sentence, and never as a traceback."""
+
+    async def run(request: Any, context: Context) -> Any:
+        try:
+            return await call(request, context)
+        except (RequestError, JobError) as error:
+            code = status_of(error)
+            log.debug("%s: %s: %s", name, code.name, error)
+            await context.abort(code, str(error).encode()[:DETAILS_BYTES_MAX].decode(errors="ignore"))
+        except Exception:
+            if context.done():  # the peer has gone, so there is nobody to tell
+                log.debug("%s: the peer has gone.", name)
+                return None
+            log.exception("%s failed", name)
+            sentence = f"The server failed inside at {name}; its log says more."
+            await context.abort(grpc.StatusCode.INTERNAL, sentence)
+
+    return run
+
+
+def _unary(name: str, call: Call, kind: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(guarded(name, call), kind.FromString, _serialised)
+
+
+def _serialised(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data

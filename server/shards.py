@@ -1,0 +1,199 @@
+"""The shards of this server: a lane to each, and what each of them owns. Confined to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from paramserver.errors import Fault, RequestError
+from paramserver.events import (
+    CutAsked,
+    InitialiseReceived,
+    JobAnnounced,
+    JobEnded,
+    JobSpec,
+    Order,
+    OrderHandled,
+    PushReceived,
+    Report,
+    Reported,
+    RoundClosed,
+    Sealed,
+    ShardEffect,
+    ShardEvent,
+    Slice,
+)
+from paramserver.shard import Shard
+from paramserver.types import Shapes
+from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.receive import bytes_of, slice_headers
+from server.host import Broken, HostStatistics, Lane, ShardHost
+from server.requests import Requests
+
+log = logging.getLogger("server")
+
+CHEAP_BYTES_MAX = 64 * 1024
+"""An update of so many bytes takes about 0.1 ms, which is less than the way to a thread and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one shard owns of the job.
+
+    Attributes:
+        job: the job.
+        slices: in placement order.
+        shapes: of the whole tensors, by key.
+        headers: the announcement of the slices.
+        bytes: of the slices' values.
+    """
+
+    job: JobSpec
+    slices: tuple[Slice, ...]
+    shapes: Shapes
+    headers: tuple[pb.SliceHeader, ...]
+    bytes: int
+
+    @classmethod
+    def of(cls, order: JobAnnounced) -> Holding:
+        """Return what an announcement gives to its shard."""
+        shapes = {tensor.key: tensor.shape for tensor in order.job.tensors}
+        headers = tuple(slice_headers(order.slices, shapes))
+        return cls(order.job, order.slices, shapes, headers, bytes_of(order.slices, shapes))
+
+
+class Shards:
+    """All shards of this server.
+
+    Args:
+        server: this server's index.
+        count: how many shards it owns.
+        pool: threads for what takes longer.
+        requests: where answers go.
+        report: gets the shards' reports, in order.
+        fail: called with a sentence if a shard itself breaks.
+
+    Attributes:
+        ended: the reason of the job's end, once every shard has handled it.
+    """
+
+    def __init__(
+        self,
+        server: int,
+        count: int,
+        pool: Executor,
+        requests: Requests,
+        report: Callable[[Report], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.first = server * count
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self._loop = loop
+        self._pool = pool
+        self._requests = requests
+        self._report = report
+        self._fail = fail
+        self._holdings: dict[int, Holding] = {}
+        self._end: JobEnded | None = None
+        self._going = set(range(self.first, self.first + count))
+        self._lanes = [
+            Lane(ShardHost(Shard(index), loop.time), pool, loop.call_soon_threadsafe, self._deliver)
+            for index in sorted(self._going)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def check(self, shard: int) -> None:
+        """Refuse the number of a shard that is not here.
+
+        Raises:
+            RequestError: ``UNKNOWN``.
+        """
+        last = self.first + len(self._lanes) - 1
+        if not self.first <= shard <= last:
+            own = f"shard {last}" if last == self.first else f"shards {self.first} to {last}"
+            raise RequestError(
+                f"Shard {shard} is not on this server, which owns {own}. Use the addresses that Join gave.",
+                Fault.UNKNOWN,
+            )
+
+    def holding(self, shard: int) -> Holding:
+        """Return what a shard owns.
+
+        Raises:
+            RequestError: there is no such shard here, or no job yet.
+        """
+        self.check(shard)
+        if shard not in self._holdings:
+            raise RequestError("There is no job here yet. Join first.", Fault.PRECONDITION)
+        return self._holdings[shard]
+
+    def submit(self, shard: int, event: ShardEvent) -> None:
+        """Bring an event to a shard, after all earlier ones."""
+        self._lanes[shard - self.first].submit(event, cheap=self._is_cheap(shard, event))
+
+    def order(self, local: int, order: Order) -> None:
+        """Bring an order to a shard, given by its number within this server."""
+        shard = self.first + local
+        if isinstance(order, JobAnnounced):
+            self._holdings[shard] = Holding.of(order)
+        if isinstance(order, JobEnded):
+            self._end = order
+        self.submit(shard, order)
+
+    async def statistics(self) -> list[HostStatistics]:
+        """Return how the shards stand."""
+        found = []
+        for lane in self._lanes:
+            statistics = lane.host.try_statistics()
+            if statistics is None:
+                statistics = await self._loop.run_in_executor(self._pool, lane.host.statistics)
+            found.append(statistics)
+        return found
+
+    def holdings(self) -> Sequence[tuple[int, Holding]]:
+        """Return what each shard owns, by number; nothing before the job is announced."""
+        return sorted(self._holdings.items())
+
+    def _is_cheap(self, shard: int, event: ShardEvent) -> bool:
+        match event:
+            case PushReceived() | CutAsked():
+                return self._holdings[shard].bytes <= CHEAP_BYTES_MAX
+            case RoundClosed():
+                holding = self._holdings[shard]
+                return holding.bytes * holding.job.replicas <= 4 * CHEAP_BYTES_MAX
+            case Sealed() | InitialiseReceived():
+                return self._holdings[shard].bytes <= CHEAP_BYTES_MAX
+            case _:
+                return True
+
+    def _deliver(self, effect: ShardEffect | Broken) -> None:
+        match effect:
+            case Reported():
+                self._report(effect.report)
+                self._note_end(effect.report)
+            case Broken():
+                self._broken(effect)
+            case _:
+                self._requests.settle(effect.request, effect)
+
+    def _note_end(self, report: Report) -> None:
+        if self._end is None or not isinstance(report, OrderHandled) or report.number != self._end.number:
+            return
+        self._going.discard(report.shard)
+        if not self._going and not self.ended.done():
+            self.ended.set_result(self._end.reason)
+
+    def _broken(self, broken: Broken) -> None:
+        name = type(broken.event).__name__
+        log.error("A shard failed at %s", name, exc_info=broken.error)
+        number = getattr(broken.event, "request", None)
+        if number is None:
+            self._fail(f"A shard failed inside at {name}; the log says more.")
+        else:
+            self._requests.fail(number, broken.error)

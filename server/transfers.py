@@ -1,0 +1,208 @@
+"""Initialise, pull and push: the calls that move tensors.
+
+To the next editor: all of this runs on the event loop, message by message, and nothing may take more than a
+millisecond. A pull that waits is a future and holds no thread. Bytes of tensors come and go as ``bytes``, and
+a push is received into fresh arrays of the expected size, whatever its sender declares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import grpc
+
+from paramserver.errors import Failure, JobError, RequestError
+from paramserver.events import (
+    InitialiseReceived,
+    Outcome,
+    PullCancelled,
+    PullFenced,
+    PullGranted,
+    PullReceived,
+    PushReceived,
+    Slice,
+    Verdict,
+    WaitAsked,
+)
+from paramserver.types import Array
+from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.jobs import decode_replica
+from paramserver.wire.numbers import named, whole
+from paramserver.wire.receive import NotFiniteError, Receiver, check_announced, empty_arrays
+from paramserver.wire.replicas import encode_verdict
+from paramserver.wire.status import encode_waiting
+from paramserver.wire.transfer import Run, decode_transfer, encode_transfer
+from server.requests import Requests, Ticket
+from server.shards import Holding, Shards
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Incoming = TypeVar("Incoming", pb.PushRequest, pb.InitialiseRequest)
+
+WAITING_SECONDS = 1.0
+"""How often a waiting reader hears for whom it waits."""
+
+
+class Transfers:
+    """The calls that move tensors, to and from the shards of this server."""
+
+    def __init__(self, shards: Shards, requests: Requests) -> None:
+        self._shards = shards
+        self._requests = requests
+        self._loop = asyncio.get_running_loop()
+
+    async def initialise(self, _: object, context: Context) -> pb.InitialiseReply:
+        """Stage the first weights on one shard."""
+        message, runs = await _first_message(pb.InitialiseRequest, context)
+        header = message.header
+        holding = self._shards.holding(header.shard)
+        initialiser = named(header.initialiser, "initialiser")
+        check_announced(header.slices, holding.slices, holding.shapes)
+        values = empty_arrays(holding.slices, holding.shapes)
+        receiver = Receiver(values, finite_from="the initialiser")
+        await _receive(pb.InitialiseRequest, runs, receiver, holding, context)
+        ticket = self._requests.open()
+        self._shards.submit(header.shard, InitialiseReceived(ticket.number, initialiser, values))
+        effect = await self._answer(ticket)
+        return pb.InitialiseReply(adopted=effect.adopted)
+
+    async def push(self, _: object, context: Context) -> pb.Verdict:
+        """Take one gradient for one shard."""
+        message, runs = await _first_message(pb.PushRequest, context)
+        header = message.header
+        holding = self._shards.holding(header.shard)
+        replica = decode_replica(header.replica)
+        whole(header.generation, "generation")
+        whole(header.sequence, "sequence")
+        slices = () if header.refusal else holding.slices
+        check_announced(header.slices, slices, holding.shapes)
+        gradients = empty_arrays(slices, holding.shapes)
+        try:
+            receiver = Receiver(gradients, finite_from=f"replica {replica.rank}")
+            await _receive(pb.PushRequest, runs, receiver, holding, context)
+        except NotFiniteError as error:
+            # The round must not wait for a gradient that will not come: it counts as one of no samples.
+            verdict = await self._push(header, {}, str(error))
+            if verdict.outcome is Outcome.FENCED:
+                return encode_verdict(verdict)
+            raise
+        return encode_verdict(await self._push(header, gradients, header.refusal))
+
+    async def _push(self, header: pb.PushHeader, gradients: dict[Slice, Array], refusal: str) -> Verdict:
+        ticket = self._requests.open()
+        event = PushReceived(
+            request=ticket.number,
+            replica=decode_replica(header.replica),
+            generation=header.generation,
+            sequence=header.sequence,
+            version=header.version,
+            samples=0 if refusal else header.samples,
+            gradients=gradients,
+            refusal=refusal,
+        )
+        self._shards.submit(header.shard, event)
+        verdict: Verdict = (await self._answer(ticket)).verdict
+        return verdict
+
+    async def pull(self, message: pb.PullRequest, context: Context) -> None:
+        """Send one shard's weights, after as long a wait as the consistency model wants."""
+        self._shards.check(message.shard)
+        replica = decode_replica(message.replica) if message.HasField("replica") else None
+        ticket = self._requests.open()
+        event = PullReceived(
+            request=ticket.number,
+            replica=replica,
+            generation=whole(message.generation, "generation"),
+            clock=whole(message.clock, "clock"),
+            round=whole(message.round, "round") if message.HasField("round") else None,
+        )
+        try:
+            self._shards.submit(message.shard, event)
+            effect = await self._wait(message.shard, ticket, context)
+        finally:
+            if self._requests.close(ticket):
+                self._shards.submit(message.shard, PullCancelled(ticket.number))
+        if isinstance(effect, PullFenced):
+            fenced = pb.Fenced(generation=effect.generation, clock=effect.clock, reason=effect.reason)
+            await context.write(pb.PullReply(fenced=fenced).SerializeToString())
+        else:
+            await self._send(effect, self._shards.holding(message.shard), context)
+
+    async def _wait(self, shard: int, ticket: Ticket, context: Context) -> Any:
+        """Wait for the answer to a pull; tell the reader at once, and then again and again, why it waits."""
+        while not ticket.answer.done():
+            if ticket.parked is not None:
+                waiting = encode_waiting(ticket.parked, self._loop.time())
+                await context.write(pb.PullReply(waiting=waiting).SerializeToString())
+                if ticket.answer.done():
+                    break
+                await ticket.listen(WAITING_SECONDS)
+                if not ticket.answer.done():
+                    self._shards.submit(shard, WaitAsked(ticket.number))
+            else:
+                await ticket.listen(WAITING_SECONDS)
+        return ticket.answer.result()
+
+    async def _send(self, granted: PullGranted, holding: Holding, context: Context) -> None:
+        """Stream a snapshot. It never changes, so no lock is held while its bytes travel."""
+        snapshot = granted.snapshot
+        header = pb.PullHeader(
+            version=snapshot.version,
+            rounds=snapshot.rounds,
+            clock_gap=granted.clock_gap,
+            verdict=None if granted.verdict is None else encode_verdict(granted.verdict),
+            slices=holding.headers,
+        )
+        arrays = [snapshot.values[part] for part in holding.slices]
+        for raw in encode_transfer(pb.PullReply(header=header), arrays):
+            await context.write(raw)
+
+    async def _answer(self, ticket: Ticket) -> Any:
+        try:
+            return await ticket.answer
+        finally:
+            self._requests.close(ticket)
+
+
+async def _first_message(kind: type[Incoming], context: Context) -> tuple[Incoming, list[Run]]:
+    """Read the message that has the header.
+
+    Raises:
+        RequestError: there is none.
+    """
+    raw = await context.read()
+    if raw is grpc.aio.EOF:
+        raise RequestError(f"The stream ended before its first {kind.DESCRIPTOR.name}, which has the header.")
+    message, runs = decode_transfer(kind, raw)
+    if not message.HasField("header"):
+        raise RequestError(f"The first {kind.DESCRIPTOR.name} has to have the header, and it has none.")
+    return message, runs
+
+
+async def _receive(
+    kind: type[Incoming], runs: Iterable[Run], receiver: Receiver, holding: Holding, context: Context
+) -> None:
+    """Read the chunks of a stream to its end.
+
+    Raises:
+        RequestError: they are not what was announced.
+        JobError: they did not come within the job's step timeout.
+    """
+    seconds = holding.job.step_timeout_seconds
+    receiver.feed(runs)
+    try:
+        async with asyncio.timeout(seconds):
+            while (raw := await context.read()) is not grpc.aio.EOF:
+                message, more = decode_transfer(kind, raw)
+                if message.HasField("header"):
+                    raise RequestError(
+                        f"Only the first {kind.DESCRIPTOR.name} has a header, and another came."
+                    )
+                receiver.feed(more)
+    except TimeoutError:
+        raise JobError(
+            f"The stream did not end within the step timeout of {seconds:g} s. Send it again.",
+            Failure.DEADLINE,
+        ) from None
+    receiver.finish()
