@@ -75,7 +75,7 @@ class PushReceived:
 
 @dataclass(frozen=True, slots=True)
 class WaitAsked:
-    """For whom does this parked pull wait by now? Answered by PullParked, or by nothing if it waits no more."""
+    """For whom does this parked pull wait by now? Answered by PullParked; by nothing if it waits no more."""
 
     request: int
 
