@@ -2,7 +2,11 @@
 
 An epoch shuffles all samples once, with the same permutation on every replica, and rank r takes the r-th
 contiguous share of it. So the replicas' shares are a partition of the data without a word exchanged, and
-a restarted replica finds its place by its step alone.
+a restarted replica finds its place by its step alone. Under a skewed split (see `shares`) each rank keeps
+its own samples, and shuffles them anew in each epoch.
+
+Nothing is padded, repeated or dropped: where shares are uneven, some ranks have a sample or a step more, and
+the last batch of an epoch is smaller where the batch size does not divide the share.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from paramserver.data.chance import generator
-from paramserver.data.dataset import Dataset, Indices, Labels
+from paramserver.data.dataset import Dataset, Indices
+from paramserver.data.shares import parse_split, shares
 from paramserver.errors import Fault, RequestError
-from paramserver.types import Array
+from paramserver.types import AnyArray
 
 
 def assignment(seed: int, epoch: int, rank: int, replicas: int, samples: int) -> Indices:
@@ -37,7 +42,7 @@ def assignment(seed: int, epoch: int, rank: int, replicas: int, samples: int) ->
         >>> [len(share) for share in shares], sorted(int(i) for share in shares for i in share)
         ([3, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
-    begin, end = _share(samples, rank, replicas)
+    begin, end = _bounds(samples, rank, replicas)
     order = generator(seed, "order of samples", epoch).permutation(samples)
     return order[begin:end].astype(np.int64)
 
@@ -48,7 +53,7 @@ def samples_of_rank(samples: int, rank: int, replicas: int) -> int:
     Raises:
         RequestError: this rank would get no sample.
     """
-    begin, end = _share(samples, rank, replicas)
+    begin, end = _bounds(samples, rank, replicas)
     return end - begin
 
 
@@ -87,9 +92,37 @@ def steps_of_rank(samples: int, rank: int, replicas: int, batch: int, epochs: in
     Raises:
         RequestError: this rank would get no sample, or a count is too small.
     """
-    if epochs < 1:
-        raise RequestError(f"A job needs at least 1 epoch, but got {epochs}.")
-    return epochs * steps_per_epoch(samples_of_rank(samples, rank, replicas), batch)
+    return _steps(samples_of_rank(samples, rank, replicas), batch, epochs)
+
+
+def steps_of_ranks(
+    dataset: Dataset, replicas: int, batch: int, epochs: int, seed: int, split: str = "iid"
+) -> tuple[int, ...]:
+    """Count the steps of every replica in the whole job, in rank order.
+
+    Args:
+        dataset: the training set.
+        replicas: number of replicas that share it.
+        batch: samples in a full batch, at least 1.
+        epochs: passes over the data, at least 1.
+        seed: the job's seed.
+        split: ``iid``, ``by-label`` or ``dirichlet:A``.
+
+    Returns:
+        For each rank as many steps as its `Batches` have, at least 1.
+
+    Raises:
+        RequestError: a rank would get no sample, a count is too small, or the split is unknown.
+
+    Example:
+        >>> points = Dataset(np.zeros((5, 1), np.float32), np.array([0, 1, 0, 1, 0]), "points")
+        >>> steps_of_ranks(points, replicas=2, batch=2, epochs=3, seed=0)
+        (3, 6)
+    """
+    kind, _ = parse_split(split)
+    if kind == "iid":
+        return tuple(steps_of_rank(len(dataset), rank, replicas, batch, epochs) for rank in range(replicas))
+    return tuple(_steps(len(share), batch, epochs) for share in shares(split, dataset, replicas, seed))
 
 
 class Batches:
@@ -104,9 +137,10 @@ class Batches:
         seed: the job's seed.
         rank: this replica's rank, from 0.
         replicas: number of replicas that share the data.
+        split: ``iid``, ``by-label`` or ``dirichlet:A``.
 
     Raises:
-        RequestError: this rank would get no sample, or a count is too small.
+        RequestError: this rank would get no sample, a count is too small, or the split is unknown.
 
     Example:
         >>> points = Dataset(np.float32([[0], [1], [2]]), np.array([0, 1, 0]), "points")
@@ -116,9 +150,19 @@ class Batches:
     """
 
     def __init__(
-        self, dataset: Dataset, batch: int, epochs: int, seed: int, rank: int, replicas: int
+        self,
+        dataset: Dataset,
+        batch: int,
+        epochs: int,
+        seed: int,
+        rank: int,
+        replicas: int,
+        split: str = "iid",
     ) -> None:
-        self.steps = steps_of_rank(len(dataset), rank, replicas, batch, epochs)
+        samples = samples_of_rank(len(dataset), rank, replicas)
+        kind, _ = parse_split(split)
+        self._share = None if kind == "iid" else shares(split, dataset, replicas, seed)[rank]
+        self.steps = _steps(samples if self._share is None else len(self._share), batch, epochs)
         self.steps_per_epoch = self.steps // epochs
         self._dataset = dataset
         self._batch = batch
@@ -127,15 +171,15 @@ class Batches:
         self._replicas = replicas
         self._order: tuple[int, Indices] = (-1, np.empty(0, np.int64))  # an epoch and its indices
 
-    def batch_at(self, step: int) -> tuple[Array, Labels]:
+    def batch_at(self, step: int) -> tuple[AnyArray, AnyArray]:
         """Copy the batch of one step of the job.
 
         Args:
             step: from 0, over all epochs.
 
         Returns:
-            inputs (n, features) float32 and labels (n,) int64, where n is the batch size or, in the last
-            step of an epoch, what is left.
+            inputs (n, features) and labels (n,) of the data set's dtypes, where n is the batch size or, in
+            the last step of an epoch, what is left.
 
         Raises:
             RequestError: the job has no such step.
@@ -148,12 +192,23 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         cached_epoch, order = self._order
         if cached_epoch != epoch:
-            order = assignment(self._seed, epoch, self._rank, self._replicas, len(self._dataset))
+            order = self._order_of(epoch)
             self._order = (epoch, order)
         return self._dataset[order[position * self._batch : (position + 1) * self._batch]]
 
+    def _order_of(self, epoch: int) -> Indices:
+        if self._share is None:
+            return assignment(self._seed, epoch, self._rank, self._replicas, len(self._dataset))
+        return generator(self._seed, "order of a share", epoch, self._rank).permutation(self._share)
 
-def _share(samples: int, rank: int, replicas: int) -> tuple[int, int]:
+
+def _steps(samples: int, batch: int, epochs: int) -> int:
+    if epochs < 1:
+        raise RequestError(f"A job needs at least 1 epoch, but got {epochs}.")
+    return epochs * steps_per_epoch(samples, batch)
+
+
+def _bounds(samples: int, rank: int, replicas: int) -> tuple[int, int]:
     if not 0 <= rank < replicas:
         raise RequestError(
             f"With {replicas} replicas, ranks go from 0 to {replicas - 1}, but got rank {rank}."

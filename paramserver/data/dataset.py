@@ -1,15 +1,20 @@
-"""A data set in memory: what a model may take for granted about its samples."""
+"""A data set in memory: what a model may take for granted about its samples.
+
+The task says what a label is: the number of a class (``classification``), yes or no (``binary``), or a
+quantity (``regression``). The dtype of the inputs says what a sample is: numbers (float32), or rows of a
+table (int64), one for each field, as hashed categories are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.chance import generator
-from paramserver.errors import RequestError
-from paramserver.types import AnyArray, Array
+from paramserver.errors import RequestError, did_you_mean
+from paramserver.types import AnyArray
 
 Labels = npt.NDArray[np.int64]
 """Class numbers from 0, one for each sample."""
@@ -17,9 +22,15 @@ Labels = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
 """Positions of samples in a data set."""
 
+TASKS: Final = ("classification", "binary", "regression")
+"""What a label may be."""
+
 CLASSES_MAX = 65_536
 """More classes than any public classification set has; a label above it is a mistake, and would ask for
 a model of that width."""
+
+ROWS_MAX = 1 << 31
+"""More table rows than fit in the memory of one machine; a larger index is a mistake."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +38,17 @@ class Dataset:
     """Hold checked samples with their labels; nobody can write to them.
 
     Attributes:
-        inputs: (samples, features) float32, all finite.
-        labels: (samples,) int64, each from 0 up to but not including `classes`.
+        inputs: (samples, features) float32, all finite; or (samples, fields) int64, rows of a table.
+        labels: (samples,) int64, each from 0 up to but not including `classes`; for regression (samples,)
+            float32, all finite.
         name: what errors and reports call it.
-        classes: number of classes. Left at 0 it is the largest label plus one, and at least two different
-            labels must occur; a part of a larger set is given the classes of the whole instead.
+        classes: number of classes; 2 for a binary task, 0 for regression. Left at 0 it is the largest label
+            plus one, and at least two different labels must occur; a part of a larger set is given the
+            classes of the whole instead.
+        task: ``classification``, ``binary`` or ``regression``.
+        rows: rows of the table that int64 inputs point into; left at 0 it is the largest one plus one.
+            For float32 inputs it is 0.
+        class_names: what the classes are called, in order; empty where they are just numbers.
 
     Raises:
         RequestError: a sentence that names the data set, what was expected and what was found.
@@ -40,23 +57,35 @@ class Dataset:
         >>> points = Dataset(np.float32([[0, 1], [1, 0]]), np.array([0, 1]), "points")
         >>> len(points), points.features, points.classes
         (2, 2, 2)
+        >>> points[1]
+        (array([1., 0.], dtype=float32), np.int64(1))
     """
 
-    inputs: Array
-    labels: Labels
+    inputs: AnyArray
+    labels: AnyArray
     name: str
     classes: int = 0
+    task: str = "classification"
+    rows: int = 0
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_inputs(self.name, self.inputs)
-        _check_labels(self.name, self.labels, len(self.inputs))
-        if not self.classes:
-            _check_two_classes(self.name, self.labels)
-            object.__setattr__(self, "classes", int(self.labels.max()) + 1)
-        elif self.labels.max() >= self.classes:
+        if self.task not in TASKS:
             raise RequestError(
-                f"The data set '{self.name}' has {self.classes} classes, so labels go from 0 to "
-                f"{self.classes - 1}, but it has the label {self.labels.max()}."
+                f"The task of the data set '{self.name}' is one of {', '.join(TASKS)}, not '{self.task}'."
+                f"{did_you_mean(self.task, TASKS)}"
+            )
+        object.__setattr__(self, "rows", _checked_rows(self.name, self.inputs, self.rows))
+        if self.task == "regression":
+            _check_quantities(self.name, self.labels, len(self.inputs))
+            object.__setattr__(self, "classes", 0)
+        else:
+            classes = 2 if self.task == "binary" else self.classes
+            object.__setattr__(self, "classes", _checked_classes(self, classes))
+        if self.class_names and len(self.class_names) != self.classes:
+            raise RequestError(
+                f"The data set '{self.name}' has {self.classes} classes, but {len(self.class_names)} names "
+                f"for them."
             )
         for field in ("inputs", "labels"):
             view = getattr(self, field).view()
@@ -66,84 +95,84 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Indices | slice) -> tuple[Array, Labels]:
+    def __getitem__(self, index: int | Indices | slice) -> tuple[AnyArray, AnyArray]:
         return self.inputs[index], self.labels[index]
 
     @property
     def features(self) -> int:
-        """Number of features of a sample."""
+        """Number of features (or fields) of a sample."""
         return int(self.inputs.shape[1])
 
     def take(self, indices: Indices, name: str) -> Dataset:
-        """Copy some samples into a data set with the classes of this one.
+        """Copy some samples into a data set with the task, classes and rows of this one.
 
         Args:
             indices: (n,) int64, n at least 1.
             name: the name of the part.
         """
-        return Dataset(self.inputs[indices], self.labels[indices], name, self.classes)
-
-
-def stratified_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split a data set so that each class is in both parts in its proportion.
-
-    A class of one sample stays in the rest; a larger one gives at least one sample to each side.
-
-    Args:
-        dataset: the whole.
-        fraction: share of the samples that goes to the second part, between 0 and 1.
-        seed: of the choice; the same seed gives the same split.
-
-    Returns:
-        (rest, part), each in the order of the whole.
-
-    Raises:
-        RequestError: the fraction is not between 0 and 1, or no class has two samples.
-    """
-    rest, part = stratified_indices(dataset.labels, fraction, seed)
-    return dataset.take(rest, dataset.name), dataset.take(part, dataset.name)
-
-
-def stratified_indices(labels: Labels, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Choose the samples of a stratified split from the labels alone.
-
-    Args:
-        labels: (samples,) int64, 0 or more.
-        fraction: share of the samples that goes to the second part, between 0 and 1.
-        seed: of the choice.
-
-    Returns:
-        (rest, part), each ascending; together all positions in `labels`.
-
-    Raises:
-        RequestError: the fraction is not between 0 and 1, or no class has two samples.
-    """
-    if not 0.0 < fraction < 1.0:
-        raise RequestError(f"A split needs a fraction between 0 and 1, but got {fraction}.")
-    rng = generator(seed, "stratified split")
-    in_part = np.zeros(len(labels), np.bool_)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        if len(members) > 1:
-            share = min(max(round(fraction * len(members)), 1), len(members) - 1)
-            in_part[members[:share]] = True
-    if not in_part.any():
-        raise RequestError(
-            f"A split needs a class with at least two samples, but each class of these {len(labels)} samples "
-            f"has only one. Give more samples per class."
+        return Dataset(
+            self.inputs[indices],
+            self.labels[indices],
+            name,
+            self.classes,
+            self.task,
+            self.rows,
+            self.class_names,
         )
-    return np.flatnonzero(~in_part), np.flatnonzero(in_part)
+
+    def with_task(self, task: str) -> Dataset:
+        """Take the same labels for another task.
+
+        Two classes may be asked for as yes or no, and class numbers may be read as quantities.
+
+        Args:
+            task: one of `TASKS`.
+
+        Raises:
+            RequestError: these labels cannot be read so.
+
+        Example:
+            >>> Dataset(np.float32([[0], [1]]), np.array([0, 1]), "points").with_task("regression").labels
+            array([0., 1.], dtype=float32)
+        """
+        if task == self.task:
+            return self
+        if self.task == "regression" or (task == "binary" and self.classes != 2):
+            found = "quantities" if self.task == "regression" else f"{self.classes} classes"
+            raise RequestError(
+                f"The labels of the data set '{self.name}' are {found}, so the task is {self.task}, and "
+                f"cannot be {task}. Choose a model for {self.task}."
+            )
+        regression = task == "regression"
+        labels = self.labels.astype(np.float32) if regression else self.labels
+        names = () if regression else self.class_names
+        return Dataset(self.inputs, labels, self.name, self.classes, task, self.rows, names)
 
 
-def _check_inputs(name: str, inputs: AnyArray) -> None:
-    if inputs.ndim != 2 or inputs.dtype != np.float32:
+def _checked_rows(name: str, inputs: AnyArray, rows: int) -> int:
+    """Return the number of table rows, after the inputs have been found sound."""
+    if inputs.ndim != 2 or inputs.dtype not in (np.float32, np.int64):
         raise RequestError(
-            f"The data set '{name}' needs inputs of shape (samples, features) float32, "
-            f"but they are {inputs.shape} {inputs.dtype}."
+            f"The data set '{name}' needs inputs of shape (samples, features) float32, or (samples, fields) "
+            f"int64 for rows of a table, but they are {inputs.shape} {inputs.dtype}."
         )
     if inputs.size == 0:
         raise RequestError(
             f"The data set '{name}' is empty: it has {inputs.shape[0]} samples of {inputs.shape[1]} features."
+        )
+    if inputs.dtype == np.int64:
+        limit = rows or ROWS_MAX
+        if inputs.min() < 0 or inputs.max() >= limit:
+            sample, field = np.argwhere((inputs < 0) | (inputs >= limit))[0]
+            raise RequestError(
+                f"The data set '{name}' needs table rows from 0 to {limit - 1}, but sample {sample} has "
+                f"{inputs[sample, field]} in field {field}."
+            )
+        return rows or int(inputs.max()) + 1
+    if rows:
+        raise RequestError(
+            f"The data set '{name}' is said to point into {rows} table rows, but its inputs are float32. "
+            f"Rows are int64."
         )
     if not np.isfinite(inputs).all():
         sample, feature = np.argwhere(~np.isfinite(inputs))[0]
@@ -151,6 +180,26 @@ def _check_inputs(name: str, inputs: AnyArray) -> None:
             f"The data set '{name}' needs finite inputs, but sample {sample} has "
             f"{inputs[sample, feature]} in feature {feature}. Remove or replace such values."
         )
+    return 0
+
+
+def _checked_classes(data: Dataset, classes: int) -> int:
+    """Return the number of classes, after the labels have been found sound."""
+    name, labels = data.name, data.labels
+    _check_labels(name, labels, len(data.inputs))
+    if not classes:
+        if labels.min() == labels.max():
+            raise RequestError(
+                f"The data set '{name}' needs at least two classes, but all of its {len(labels)} samples "
+                f"have the label {labels[0]}."
+            )
+        return int(labels.max()) + 1
+    if labels.max() >= classes:
+        raise RequestError(
+            f"The data set '{name}' has {classes} classes, so labels go from 0 to "
+            f"{classes - 1}, but it has the label {labels.max()}."
+        )
+    return classes
 
 
 def _check_labels(name: str, labels: AnyArray, samples: int) -> None:
@@ -159,11 +208,7 @@ def _check_labels(name: str, labels: AnyArray, samples: int) -> None:
             f"The data set '{name}' needs labels of shape (samples,) int64, "
             f"but they are {labels.shape} {labels.dtype}."
         )
-    if len(labels) != samples:
-        raise RequestError(
-            f"The data set '{name}' needs one label for each sample, but it has {samples} samples "
-            f"and {len(labels)} labels."
-        )
+    _check_length(name, labels, samples)
     if labels.min() < 0 or labels.max() >= CLASSES_MAX:
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise RequestError(
@@ -172,9 +217,24 @@ def _check_labels(name: str, labels: AnyArray, samples: int) -> None:
         )
 
 
-def _check_two_classes(name: str, labels: Labels) -> None:
-    if labels.min() == labels.max():
+def _check_quantities(name: str, labels: AnyArray, samples: int) -> None:
+    if labels.ndim != 1 or labels.dtype != np.float32:
         raise RequestError(
-            f"The data set '{name}' needs at least two classes, but all of its {len(labels)} samples "
-            f"have the label {labels[0]}."
+            f"The data set '{name}' is for regression, so it needs labels of shape (samples,) float32, "
+            f"but they are {labels.shape} {labels.dtype}."
+        )
+    _check_length(name, labels, samples)
+    if not np.isfinite(labels).all():
+        sample = int(np.flatnonzero(~np.isfinite(labels))[0])
+        raise RequestError(
+            f"The data set '{name}' needs finite labels, but sample {sample} has {labels[sample]}. "
+            f"Remove or replace such values."
+        )
+
+
+def _check_length(name: str, labels: AnyArray, samples: int) -> None:
+    if len(labels) != samples:
+        raise RequestError(
+            f"The data set '{name}' needs one label for each sample, but it has {samples} samples "
+            f"and {len(labels)} labels."
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data import Dataset, stratified_indices
+from paramserver.data import Dataset, held_out_indices
 from paramserver.errors import RequestError
 from paramserver.types import Array
 
@@ -39,10 +39,24 @@ class Splits:
                     f"All parts of a data set need the same features, but '{self.train.name}' has "
                     f"{self.train.features} and '{part.name}' has {part.features}."
                 )
+            if (part.task, part.rows) != (self.train.task, self.train.rows):
+                raise RequestError(
+                    f"All parts of a data set need the same task and table rows, but '{self.train.name}' has "
+                    f"{self.train.task} and {self.train.rows} rows, and '{part.name}' has {part.task} and "
+                    f"{part.rows} rows."
+                )
+
+    def with_task(self, task: str) -> Splits:
+        """Take the same labels for another task; see `Dataset.with_task`.
+
+        Raises:
+            RequestError: these labels cannot be read so.
+        """
+        return Splits(*(part.with_task(task) for part in (self.train, self.validation, self.test)))
 
 
 def with_validation(train: Dataset, test: Dataset, validation: Dataset | None = None) -> Splits:
-    """Take a stratified tenth of the training side for validation, unless there is one already.
+    """Take a tenth of the training side for validation, stratified by class, unless there is one already.
 
     Args:
         train: the whole training side.
@@ -53,19 +67,19 @@ def with_validation(train: Dataset, test: Dataset, validation: Dataset | None = 
         RequestError: no class has two samples, or the parts do not fit together.
     """
     if validation is None:
-        rest, part = stratified_indices(train.labels, VALIDATION_FRACTION, SPLIT_SEED)
+        rest, part = held_out_indices(train, VALIDATION_FRACTION, SPLIT_SEED)
         validation = train.take(part, f"{train.name} validation")
         train = train.take(rest, train.name)
     return Splits(train, validation, test)
 
 
 def cut_whole(whole: Dataset) -> Splits:
-    """Cut a stratified fifth off for the test, then a tenth of the rest for validation.
+    """Cut a fifth off for the test, stratified by class, then a tenth of the rest for validation.
 
     Raises:
         RequestError: no class has two samples.
     """
-    rest, part = stratified_indices(whole.labels, TEST_FRACTION, SPLIT_SEED)
+    rest, part = held_out_indices(whole, TEST_FRACTION, SPLIT_SEED)
     return with_validation(whole.take(rest, whole.name), whole.take(part, f"{whole.name} test"))
 
 
