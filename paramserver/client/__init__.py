@@ -1,0 +1,36 @@
+"""The blocking gRPC client: join a job, pull weights, push gradients, watch.
+
+Example, of a whole replica::
+
+    from paramserver.client import Connection
+
+    with Connection("127.0.0.1:50051") as connection:
+        replica = connection.join("me", job)
+        with Heartbeats(connection, replica.heartbeat_seconds, lambda: [replica.beat()]):
+            if replica.rank == 0 and not replica.sealed:
+                replica.initialise(first_values)
+            for clock in range(replica.clock, steps):
+                pulled = replica.pull(clock)
+                gradients, samples = ...
+                replica.push(clock, gradients, samples)
+            replica.pull(steps)
+        replica.leave()
+
+``channels`` knows addresses, deadlines and how errors become sentences; ``transfers`` moves tensors;
+``connection`` is what users call; ``heartbeats`` is the thread that says that a replica is alive.
+"""
+
+from paramserver.client.channels import Limits
+from paramserver.client.connection import Connection, ObserverClient, ReplicaClient, Status
+from paramserver.client.heartbeats import Heartbeats
+from paramserver.client.transfers import FencedError
+
+__all__ = [
+    "Connection",
+    "FencedError",
+    "Heartbeats",
+    "Limits",
+    "ObserverClient",
+    "ReplicaClient",
+    "Status",
+]

@@ -1,0 +1,177 @@
+"""Channels to the servers: one for each address, a lane of its own for heartbeats, and errors.
+
+To the next editor: whatever gRPC raises becomes a ``RequestError`` or a ``JobError`` in `Channels.errors`,
+and nowhere else. `Channels.stop` ends every transfer under way from any thread; the coordinator's lane stays
+open, so that one can still say goodbye.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from paramserver.errors import Failure, JobError, RequestError
+from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.paramserver_pb2_grpc import ParameterServerStub
+from paramserver.wire.refusals import error_of
+from paramserver.wire.transfer import INITIALISE, PULL, PUSH
+
+OPTIONS = (
+    # One thread for a stream and its reader: a small pull takes three quarters of the time.
+    ("SingleThreadedUnaryStream", 1),
+    # Servers are reached directly, on loopback or in one network, whatever the environment says.
+    ("grpc.enable_http_proxy", 0),
+    # A server that is just coming up is found within half a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # A machine that vanishes without closing its connections is noticed within 40 s, while a call is open.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+OWN_LANE = ("grpc.use_local_subchannel_pool", 1)
+"""Makes a channel open a connection of its own, where it would share one with another channel."""
+
+PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""How long to wait before each repetition of a call that failed without an answer; then it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take, in seconds.
+
+    Attributes:
+        call: one attempt of a call that is answered at once: join, leave, heartbeat, score, status.
+        push: one attempt of a push or an initialise.
+        pull: one attempt of a pull. A pull that the server has told to wait is then asked again, without
+            end: waiting is no failure.
+    """
+
+    call: float = 20.0
+    push: float = 600.0
+    pull: float = 600.0
+
+
+class Server:
+    """The calls of one server that move tensors, over one channel.
+
+    ``push_short`` and ``initialise_short`` are for streams of one message. On the wire gRPC does not say
+    whether a call streams, and opened like this it needs no thread that writes: half the time of a push.
+    """
+
+    def __init__(self, address: str, channel: grpc.Channel) -> None:
+        self.address = address
+        self.channel = channel
+        self.join = ParameterServerStub(channel).Join
+        self.pull = channel.unary_stream(PULL, pb.PullRequest.SerializeToString)
+        self.push = channel.stream_unary(PUSH)
+        self.push_short = channel.unary_stream(PUSH)
+        self.initialise = channel.stream_unary(INITIALISE)
+        self.initialise_short = channel.unary_stream(INITIALISE)
+
+
+class Channels:
+    """All channels of one connection; any thread may use them.
+
+    Args:
+        coordinator: address of the first server, ``host:port``.
+
+    Attributes:
+        coordinator: the same.
+        control: the coordinator's calls over a connection that carries no tensors, so that a heartbeat never
+            queues behind them.
+    """
+
+    def __init__(self, coordinator: str) -> None:
+        self.coordinator = coordinator
+        self._control = grpc.insecure_channel(coordinator, options=(*OPTIONS, OWN_LANE))
+        self.control = ParameterServerStub(self._control)
+        self._lock = threading.Lock()
+        self._servers: dict[str, Server] = {}  # guarded by _lock
+        self._reason = ""  # guarded by _lock; set before _stopped is
+        self._stopped = threading.Event()
+
+    def server(self, address: str) -> Server:
+        """Return the calls of the server at an address.
+
+        Raises:
+            JobError: the connection has been stopped.
+        """
+        with self._lock:
+            self._check()
+            if address not in self._servers:
+                channel = grpc.insecure_channel(address, options=OPTIONS)
+                self._servers[address] = Server(address, channel)
+            return self._servers[address]
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the connection is stopped meanwhile.
+
+        Raises:
+            JobError: the connection has been stopped.
+        """
+        if self._stopped.wait(seconds):
+            self._check()
+
+    def stop(self, reason: str) -> None:
+        """End all transfers, under way and to come, with this sentence. The first reason counts."""
+        with self._lock:
+            if not self._stopped.is_set():
+                self._reason = reason
+                self._stopped.set()
+            servers = list(self._servers.values())
+        for server in servers:
+            server.channel.close()
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop("The connection was closed.")
+        self._control.close()
+
+    @contextmanager
+    def errors(self, address: str) -> Iterator[None]:
+        """Turn what gRPC raises in a ``with`` block into one of the two errors.
+
+        Args:
+            address: whom the block calls.
+
+        Raises:
+            RequestError: the server refused the request.
+            JobError: it did not answer, has failed, or the connection has been stopped.
+        """
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._error_of(error, address) from error
+        except grpc.FutureCancelledError as error:
+            self._check()
+            raise JobError(f"The call to the server at {address} was cancelled.") from error
+        except ValueError as error:
+            # What gRPC raises for a call on a channel that was closed a moment ago.
+            self._check()
+            if isinstance(error, RequestError):
+                raise
+            raise JobError(f"The server at {address} cannot be called: {error}.") from error
+
+    def _error_of(self, error: grpc.RpcError, address: str) -> RequestError | JobError:
+        if self._stopped.is_set():
+            return JobError(self._reason, Failure.ENDED)
+        if not isinstance(error, grpc.Call):
+            return JobError(f"The call to the server at {address} failed: {error}.")
+        call: Any = error
+        return error_of(call.code(), call.details() or "", address)
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise JobError(self._reason, Failure.ENDED)
+
+
+def may_repeat(error: JobError) -> bool:
+    """Say whether a call failed without an answer, so that the same request may succeed."""
+    return error.failure in (Failure.UNAVAILABLE, Failure.DEADLINE)

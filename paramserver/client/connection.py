@@ -1,0 +1,354 @@
+"""What users call: join a job, then pull, push and leave; or observe it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
+from types import TracebackType
+from typing import TypeVar
+
+from paramserver.client.channels import PAUSES_SECONDS, Channels, Limits, may_repeat
+from paramserver.client.transfers import OnWaiting, Transfers, receive_all
+from paramserver.consistency import parse_consistency
+from paramserver.errors import Failure, Fault, JobError, RequestError
+from paramserver.events import (
+    Beat,
+    Counters,
+    HeartbeatAnswered,
+    JobSpec,
+    JobStatus,
+    JoinGranted,
+    Phase,
+    Replica,
+    Score,
+    Verdict,
+)
+from paramserver.session import Pulled, Session
+from paramserver.types import Tensors
+from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.jobs import decode_granted, encode_join
+from paramserver.wire.replicas import decode_heartbeat_answer, encode_heartbeat, encode_leave, encode_score
+from paramserver.wire.status import ShardStanding, decode_job_status, decode_shards
+
+JOIN_PAUSE_SECONDS = 1.0
+"""Longest pause between two attempts to join."""
+
+OBSERVE_ATTEMPTS = 20
+"""How often an observer begins again because the rounds it asked for were replaced meanwhile."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a job stands.
+
+    Attributes:
+        job: as its coordinator sees it; None if the server that was asked has no coordinator.
+        shards: those of the server that was asked.
+    """
+
+    job: JobStatus | None
+    shards: tuple[ShardStanding, ...]
+
+
+def _not_told(_: object) -> None:
+    """Take no notice of a wait."""
+
+
+class Connection:
+    """A connection to the servers of one job; any thread may use it, and all share its channels.
+
+    Args:
+        coordinator: address of the first server, ``host:port``; the others are learnt at the join.
+        limits: how long things may take.
+
+    Example:
+        >>> with Connection("127.0.0.1:1") as connection:  # where nobody listens
+        ...     connection.observe("me", deadline_seconds=0.1)
+        Traceback (most recent call last):
+        paramserver.errors.JobError: 'me' could not join the job at 127.0.0.1:1 within 0.1 s. ...
+    """
+
+    def __init__(self, coordinator: str, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
+        self.coordinator = coordinator
+        self._limits = limits
+        self._channels = Channels(coordinator)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def join(self, name: str, job: JobSpec, deadline_seconds: float = 60.0) -> ReplicaClient:
+        """Take part as a replica.
+
+        Blocks until the coordinator has answered, for which all servers must be up, or the deadline.
+
+        Args:
+            name: who it is, such as ``worker0/1``; the same name again is a restart of the same rank.
+            job: what to train; every replica says the same.
+            deadline_seconds: how long to try while servers are not up.
+
+        Raises:
+            RequestError: the job differs from the one that is trained, or cannot be.
+            JobError: no server answered in time, or the job is over.
+        """
+        reply = self._join(name, job, deadline_seconds)
+        return ReplicaClient(self, self._channels, reply, self._limits)
+
+    def observe(self, name: str, deadline_seconds: float = 60.0) -> ObserverClient:
+        """Take part as an observer, who only reads; blocks until there is a job, or the deadline.
+
+        Args:
+            name: who it is, for people.
+            deadline_seconds: how long to try while there is no job.
+
+        Raises:
+            JobError: there was no job in time, or it is over.
+        """
+        reply = self._join(name, None, deadline_seconds)
+        return ObserverClient(self, self._channels, reply, self._limits)
+
+    def heartbeat(self, beats: Iterable[Beat], deadline_seconds: float | None = None) -> HeartbeatAnswered:
+        """Say that replicas are alive; blocks until the coordinator has answered, or the deadline.
+
+        Raises:
+            JobError: it has not.
+        """
+        seconds = min(self._limits.call, deadline_seconds or self._limits.call)
+        with self._channels.errors(self.coordinator):
+            reply = self._channels.control.Heartbeat(encode_heartbeat(beats), timeout=seconds)
+        return decode_heartbeat_answer(reply)
+
+    def score(self, score: Score) -> None:
+        """Tell the coordinator how good some weights are.
+
+        Raises:
+            JobError: it does not answer.
+            RequestError: a number is out of its range.
+        """
+        message = encode_score(score)
+        self._repeated(lambda: self._channels.control.Score(message, timeout=self._limits.call))
+
+    def status(self) -> Status:
+        """Ask how the job stands, and the first server's shards.
+
+        Raises:
+            JobError: the coordinator does not answer.
+        """
+        reply = self._repeated(
+            lambda: self._channels.control.Status(pb.StatusRequest(), timeout=self._limits.call)
+        )
+        job = decode_job_status(reply.job) if reply.HasField("job") else None
+        return Status(job, decode_shards(reply.shards))
+
+    def leave(self, replica: Replica, counters: Counters, failure: str = "") -> None:
+        """End a replica's part; see ``ReplicaClient.leave``."""
+        message = encode_leave(replica, counters, failure)
+        self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the connection is stopped meanwhile.
+
+        Raises:
+            JobError: it has been stopped.
+        """
+        self._channels.pause(seconds)
+
+    def stop(self, reason: str) -> None:
+        """End every join, pull and push, under way and to come, with a ``JobError`` of this sentence.
+
+        Any thread may call. Leaving, heartbeats and status still work until ``close``.
+        """
+        self._channels.stop(reason)
+
+    def close(self) -> None:
+        """End all calls and close the channels."""
+        self._channels.close()
+
+    def _join(self, name: str, job: JobSpec | None, deadline_seconds: float) -> pb.JoinReply:
+        message = encode_join(name, uuid.uuid4().hex, job)
+        server = self._channels.server(self.coordinator)
+        deadline = time.monotonic() + deadline_seconds
+        for pause in chain(PAUSES_SECONDS, repeat(JOIN_PAUSE_SECONDS)):
+            left = max(0.01, deadline - time.monotonic())
+            try:
+                with self._channels.errors(self.coordinator):
+                    reply: pb.JoinReply = server.join(message, timeout=min(self._limits.call, left))
+                    return reply
+            except JobError as error:
+                if not may_repeat(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise JobError(
+                        f"'{name}' could not join the job at {self.coordinator} within "
+                        f"{deadline_seconds:g} s. {error}",
+                        Failure.UNAVAILABLE,
+                    ) from error
+            self._channels.pause(min(pause, JOIN_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+        raise AssertionError("The pauses never end.")
+
+    def _repeated(self, call: Callable[[], Answer]) -> Answer:
+        """Make a call on the coordinator's own lane, again where it failed without an answer."""
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                with self._channels.errors(self.coordinator):
+                    return call()
+            except JobError as error:
+                if pause is None or not may_repeat(error):
+                    raise
+            time.sleep(pause)
+        raise AssertionError("The last attempt returns or raises.")
+
+
+class _Client:
+    """What a replica and an observer have in common.
+
+    Attributes:
+        granted: what the coordinator answered to the join.
+        job: what is trained.
+        sealed: at the join the first weights were in place.
+        heartbeat_seconds: how often the servers wish for a heartbeat.
+    """
+
+    def __init__(
+        self, connection: Connection, channels: Channels, reply: pb.JoinReply, limits: Limits
+    ) -> None:
+        self.granted: JoinGranted = decode_granted(reply)
+        self.job: JobSpec = self.granted.job
+        self.sealed = self.granted.sealed
+        self.heartbeat_seconds: float = reply.heartbeat_seconds
+        self.connection = connection
+        self.session = Session(self.granted)
+        self._channels = channels
+        self._transfers = Transfers(channels, self.session, limits)
+
+
+class ReplicaClient(_Client):
+    """One replica's calls. One thread uses it; several of them share a connection.
+
+    Attributes:
+        replica: rank and incarnation.
+        rank: the rank.
+        clock: finished steps at the beginning.
+    """
+
+    def __init__(
+        self, connection: Connection, channels: Channels, reply: pb.JoinReply, limits: Limits
+    ) -> None:
+        super().__init__(connection, channels, reply, limits)
+        if self.granted.replica is None:
+            raise JobError(f"The server at {connection.coordinator} gave a replica no rank.")
+        self.replica: Replica = self.granted.replica
+        self.rank = self.replica.rank
+        self.clock = self.granted.clock
+
+    def initialise(self, values: Tensors) -> bool:
+        """Stage the first weights on every shard.
+
+        Args:
+            values: float32 by key, of the job's shapes.
+
+        Returns:
+            False if weights were in place already, and these are not used.
+
+        Raises:
+            RequestError: a key, shape or dtype is not the job's, or a value is not finite.
+            JobError: a server did not answer, or the job is over.
+        """
+        return self._transfers.initialise(self.session.initialise(uuid.uuid4().hex, values))
+
+    def pull(self, clock: int, on_waiting: OnWaiting = _not_told) -> Pulled:
+        """Read the weights from all shards; blocks while the consistency model makes this clock wait.
+
+        Args:
+            clock: finished steps of this replica.
+            on_waiting: told for whom the read waits, about once a second, and None once it waits no more.
+
+        Returns:
+            Fresh arrays by key, with their versions; in a synchronous mode what became of the last push.
+
+        Raises:
+            FencedError: this replica counts no more.
+            RequestError: the clock is not this replica's.
+            JobError: a server did not answer, or the job is over.
+        """
+        return self._transfers.pull(lambda: self.session.pull(clock), on_waiting)
+
+    def push(self, sequence: int, gradients: Tensors, samples: int) -> Verdict:
+        """Send a gradient to all shards; blocks until all have answered, which they do at once.
+
+        A shard that did not answer is sent the same push again: its id makes that safe.
+
+        Args:
+            sequence: the clock of the step.
+            gradients: mean gradient by key, float32; not to be changed before this returns. One that is not
+                finite goes out as a refusal, which counts as no samples.
+            samples: how many samples it is the mean over, >= 1.
+
+        Returns:
+            What became of it over all shards.
+
+        Raises:
+            RequestError: a key, shape, dtype or number does not fit; nothing has been applied.
+            JobError: a server did not answer, or the job is over.
+        """
+        return self._transfers.push(self.session.push(sequence, gradients, samples))
+
+    def beat(self, clock: int = 0, steps: int = 0, phase: Phase = Phase.IDLE) -> Beat:
+        """Return a heartbeat's part for this replica, with no counters."""
+        return Beat(self.replica, clock, steps, phase, Counters())
+
+    def leave(self, counters: Counters = Counters(), failure: str = "") -> None:  # noqa: B008 - it is frozen
+        """End this replica's part.
+
+        Args:
+            counters: what it has done.
+            failure: empty after the last step; else a sentence, and the job ends with it.
+
+        Raises:
+            RequestError: this replica counts no more.
+            JobError: the coordinator does not answer.
+        """
+        self.connection.leave(self.replica, counters, failure)
+
+
+class ObserverClient(_Client):
+    """An observer's calls: it is never counted and never waits."""
+
+    def pull(self) -> Pulled:
+        """Read the newest weights that all shards have; in a synchronous mode those of one round.
+
+        Raises:
+            JobError: there are no weights yet (``UNAVAILABLE``), or a server did not answer.
+        """
+        if not parse_consistency(self.job.consistency).gathers:
+            return self._transfers.pull(self.session.observe, _not_told)
+        for _ in range(OBSERVE_ATTEMPTS):
+            try:
+                return self._pull_round()
+            except RequestError as error:
+                if error.fault is not Fault.OUT_OF_RANGE:
+                    raise
+            self._channels.pause(PAUSES_SECONDS[0])
+        raise JobError(
+            f"The rounds went on too fast to read one from all shards in {OBSERVE_ATTEMPTS} attempts."
+        )
+
+    def _pull_round(self) -> Pulled:
+        """Learn the newest round from the first shard, and read that round from the others."""
+        exchange = self.session.observe()
+        first, *others = exchange.requests.values()
+        headers = self._transfers.read(exchange, [first], _not_told)
+        newest = headers[first.request].snapshot.rounds
+        headers |= self._transfers.read(
+            exchange, [replace(request, round=newest) for request in others], _not_told
+        )
+        return receive_all(exchange, headers)

@@ -1,0 +1,78 @@
+"""A thread that says that replicas are alive, and hears whether the job is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from paramserver.client.connection import Connection
+from paramserver.errors import JobError, RequestError
+from paramserver.events import Beat, HeartbeatAnswered
+
+log = logging.getLogger("client")
+
+SILENCE_BEATS = 30
+"""So many heartbeats without an answer mean that the coordinator is gone."""
+
+
+class Heartbeats:
+    """Sends heartbeats from a thread of its own until stopped; use it in a ``with`` block.
+
+    Args:
+        connection: to the coordinator.
+        seconds: from one heartbeat to the next; a join's ``heartbeat_seconds``.
+        beats: returns what to say of each replica; called in the thread.
+        on_answer: told what the coordinator says; called in the thread.
+        on_silence: told a sentence once the coordinator has not answered for long; called in the thread.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        seconds: float,
+        beats: Callable[[], Sequence[Beat]],
+        on_answer: Callable[[HeartbeatAnswered], None] = lambda answer: None,
+        on_silence: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._beats = beats
+        self._on_answer = on_answer
+        self._on_silence = on_silence
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+
+    def __enter__(self) -> Heartbeats:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Send no more; blocks while one is under way, which its deadline bounds."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        answered = time.monotonic()
+        while not self._stopped.is_set():
+            try:
+                answer = self._connection.heartbeat(self._beats(), self._seconds * SILENCE_BEATS)
+            except (JobError, RequestError) as error:
+                log.debug("A heartbeat failed: %s", error)
+                if time.monotonic() > answered + self._seconds * SILENCE_BEATS:
+                    self._on_silence(str(error))
+                    return
+            else:
+                answered = time.monotonic()
+                self._on_answer(answer)
+                if answer.ended:
+                    return
+            self._stopped.wait(self._seconds)
