@@ -1,0 +1,62 @@
+"""One run as a person at a terminal sees it; imported only once a run is wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from paramserver.job import Job, job_from_mapping, job_from_toml
+from paramserver.launch.interruption import Interrupted
+from paramserver.launch.progress import make_reporter
+from paramserver.launch.report import print_report
+from paramserver.launch.run import run
+from paramserver.storage import json_text
+
+
+def run_and_show(
+    text: str, source: str, given: Mapping[str, Any], out: Path | None, quiet: bool, as_json: bool
+) -> int:
+    """Run a job, show its progress and its summary.
+
+    Args:
+        text: of the job file; may be empty.
+        source: the job file's name.
+        given: options of the command line, which win.
+        out: the run folder; None for one with the time as its name.
+        quiet: show no progress.
+        as_json: print nothing but the summary to standard output; progress goes to standard error.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RequestError: the input is wrong.
+        JobError: the job failed.
+    """
+    job = job_from_toml(text, source) if source else Job()
+    job = replace(job, **{name: getattr(_options(given), name) for name in given})
+    reporter = make_reporter(_console(sys.stderr if as_json else sys.stdout), quiet)
+    try:
+        summary, folder = run(job, out, reporter)
+    except Interrupted as interrupted:
+        print(f"paramserver: {interrupted} Every process of the job has ended.", file=sys.stderr)
+        return interrupted.code
+    if as_json:
+        print(json_text(summary, indent=2))
+    else:
+        print_report(_console(sys.stdout), summary, folder)
+    return 0
+
+
+def _options(given: Mapping[str, Any]) -> Job:
+    return job_from_mapping(given, "the command line")
+
+
+def _console(stream: TextIO) -> Console:
+    """Return a console that writes control codes to a terminal and to nothing else."""
+    return Console(file=stream, force_terminal=None if stream.isatty() else False)

@@ -1,0 +1,169 @@
+"""Processes that this one has started: each with a log, none left behind.
+
+Every child holds the read end of a pipe from this process as its standard input, and ends when it closes;
+the kernel closes it whatever ends this process, kill -9 included. A child has a session of its own, so that
+Ctrl-C reaches it only through `Children.stop`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from paramserver.errors import JobError
+
+TERMINATE_SECONDS = 5.0
+"""How long a child that is asked to end may take before it is killed."""
+
+KILL_SECONDS = 5.0
+"""How long the kernel may take to end a child that is killed, before it is given up (a stuck disk)."""
+
+LOOK_SECONDS = 0.02
+LOG_TAIL_BYTES = 16_384
+LINE_CHARACTERS_MAX = 300
+
+
+class Child:
+    """One process.
+
+    Attributes:
+        name: for people, such as ``server 0``.
+        log: its standard output and error.
+    """
+
+    def __init__(self, name: str, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        try:
+            with log.open("wb") as file:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise JobError(f"The process of {name} cannot be started: {error.strerror or error}.") from error
+
+    @property
+    def code(self) -> int | None:
+        """Return its exit code, minus the signal that ended it; None while it runs."""
+        return self._process.poll()
+
+    def find(self, pattern: str) -> str | None:
+        """Return the first group of a pattern in a whole line of its log, or None."""
+        text = self.log.read_text(errors="replace")
+        found = re.search(rf"^{pattern}\n", text, re.MULTILINE)
+        return found[1] if found else None
+
+    def last_line(self) -> str:
+        """Return the last line of its log that says something; empty if it has said nothing."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1][:LINE_CHARACTERS_MAX] if said else ""
+
+    def epitaph(self) -> str:
+        """Say in a sentence or two how it ended."""
+        code = self.code
+        if code is None:
+            how = "is still running"
+        elif code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code}"
+        said = self.last_line()
+        return f"The process of {self.name} {how}." + (f" Its last words: {said}" if said else "")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    def close(self) -> None:
+        """Let go of its pipe; if it runs, that ends it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+class Children:
+    """All processes of a job; leaving the context stops those that still run.
+
+    Args:
+        logs: folder of their logs.
+        environment: variables that they get beside those of this process.
+        hurry: asked while they are being stopped; once it is true, they are killed at once.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str], hurry: Callable[[], bool]) -> None:
+        self._logs = logs
+        self._environment = environment
+        self._hurry = hurry
+        self.all: list[Child] = []
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, name: str, command: list[str]) -> Child:
+        """Start one.
+
+        Args:
+            name: for people; without spaces it names the log.
+            command: its command line.
+
+        Raises:
+            JobError: it cannot be started.
+        """
+        log = self._logs / f"{name.replace(' ', '')}.log"
+        child = Child(name, command, log, self._environment)
+        self.all.append(child)
+        return child
+
+    def running(self) -> list[Child]:
+        """Return those that run."""
+        return [child for child in self.all if child.code is None]
+
+    def failed(self) -> list[Child]:
+        """Return those that ended badly, those ended by a signal first."""
+        return sorted((child for child in self.all if child.code), key=lambda child: (child.code or 0) > 0)
+
+    def stop(self) -> None:
+        """End all that run, the youngest first, and wait for it: with SIGTERM, then with SIGKILL.
+
+        Blocks at most ``TERMINATE_SECONDS`` plus ``KILL_SECONDS``.
+        """
+        for child in reversed(self.running()):
+            child.signal(signal.SIGTERM)
+        self._await_end(TERMINATE_SECONDS, self._hurry)
+        for child in self.running():
+            child.signal(signal.SIGKILL)
+        self._await_end(KILL_SECONDS, lambda: False)
+        for child in self.all:
+            child.close()
+
+    def _await_end(self, seconds: float, hurry: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while self.running() and time.monotonic() < deadline and not hurry():
+            time.sleep(LOOK_SECONDS)
+
+
+def names(children: Iterable[Child]) -> str:
+    """List children for a sentence.
+
+    Returns:
+        Such as ``server 0, worker 1``.
+    """
+    return ", ".join(child.name for child in children)

@@ -1,0 +1,239 @@
+"""A job as processes on this machine: servers, workers and an evaluator, started, followed and ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from paramserver.errors import JobError
+from paramserver.events import JobStatus
+from paramserver.launch.children import Child, Children, names
+from paramserver.launch.interruption import Interruption
+from paramserver.launch.plan import Plan
+from paramserver.launch.programs import blas_environment, command
+from paramserver.launch.progress import Reporter
+from paramserver.models import score
+from paramserver.storage import RunFolder, read_checkpoint
+
+EVALUATOR = "evaluator"
+
+POLL_SECONDS = 0.3
+LOOK_SECONDS = 0.02
+"""Between two looks at a log for the port of a server that comes up."""
+
+SETTLE_SECONDS = 5.0
+"""Once something has failed, how long the others may take to say why: long enough for the coordinator to tell
+everyone and to write its summary."""
+
+SCORE_SECONDS = 60.0
+"""How long the coordinator waits for the evaluator's score at the end: a pass over the test set."""
+
+FINISH_SECONDS = 420.0
+"""From the job's end to that of its last process: the coordinator's 300 s for checkpoints, and the score."""
+
+SILENCE_SECONDS = 30.0
+"""How much longer than a lease the coordinator may leave questions unanswered."""
+
+STANDSTILL_SECONDS = 60.0
+"""How much longer than a step timeout the job may stand still before it is given up."""
+
+
+def run_processes(
+    plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Reporter
+) -> dict[str, Any]:
+    """Run a job and return its summary; when this returns or raises, no process is left.
+
+    Args:
+        plan: the job.
+        folder: where ``job.toml`` is, and where logs, checkpoint and summary go.
+        interruption: entered.
+        reporter: shows progress.
+
+    Raises:
+        JobError: the job failed, or one of its processes ended badly.
+        Interrupted: a signal came.
+    """
+    environment = blas_environment(plan.job.blas_threads)
+    with Children(folder.logs, environment, lambda: interruption.count > 1) as children:
+        launch = _Launch(plan, folder, children, interruption, reporter)
+        launch.start()
+        launch.follow()
+    return _read_summary(plan, folder)
+
+
+class _Launch:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        children: Children,
+        interruption: Interruption,
+        reporter: Reporter,
+    ) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._children = children
+        self._interruption = interruption
+        self._reporter = reporter
+        self._address = ""
+        self._start_deadline = time.monotonic() + plan.job.start_timeout
+
+    def start(self) -> None:
+        """Start the coordinator, and once it listens all the others."""
+        job = self._plan.job
+        coordinator = self._start_server(0)
+        self._address = self._await_address(coordinator)
+        for index in range(1, job.servers):
+            self._start_server(index)
+        self._start_worker(EVALUATOR, 0, "--evaluate")
+        for index in range(job.workers):
+            self._start_worker(f"worker {index}", index)
+
+    def follow(self) -> None:
+        """Show how the job goes until every process has ended well.
+
+        Raises:
+            JobError: it does not go well.
+            Interrupted: a signal came.
+        """
+        # Imported only now: a process that has gRPC loaded had better not start others.
+        from paramserver.launch.watch import Watch, moment_of
+
+        steps = sum(self._plan.steps)
+        vigil = _Vigil(self._plan, self._start_deadline)
+        with Watch(self._address) as watch:
+            while self._children.running():
+                self._interruption.wait(POLL_SECONDS)
+                status = watch.ask() if vigil.status is None or not vigil.status.ended else None
+                if status is not None:
+                    self._reporter.update(moment_of(status, steps))
+                vigil.see(status, time.monotonic())
+                if vigil.reason or self._bad():
+                    self._fail(watch.ask, vigil)
+                if complaint := vigil.complaint(time.monotonic()):
+                    raise JobError(f"{complaint} Still running: {names(self._children.running())}.")
+            if self._bad():
+                self._fail(watch.ask, vigil)
+
+    def _start_server(self, index: int) -> Child:
+        job = self._plan.job
+        arguments = ["--listen", "127.0.0.1:0", "--server", str(index), "--servers", str(job.servers)]
+        arguments += ["--shards", str(job.shards), "--out", str(self._folder.path), "--exit-with-parent"]
+        if index:
+            arguments += ["--coordinator", self._address]
+        else:
+            arguments += ["--score-grace-seconds", str(SCORE_SECONDS)]
+        return self._children.start(f"server {index}", command("server", arguments))
+
+    def _start_worker(self, name: str, index: int, *more: str) -> None:
+        job = self._plan.job
+        arguments = ["--connect", self._address, "--job", str(self._folder.path / "job.toml")]
+        arguments += ["--worker", str(index), "--threads", str(job.threads), "--exit-with-parent", *more]
+        arguments += ["--join-timeout-seconds", str(job.start_timeout)]
+        self._children.start(name, command("worker", arguments))
+
+    def _await_address(self, server: Child) -> str:
+        while (address := server.find(r"listening (\S+)")) is None:
+            if server.code is not None:
+                raise JobError(server.epitaph())
+            if time.monotonic() > self._start_deadline:
+                raise JobError(
+                    f"The process of {server.name} did not begin to listen within "
+                    f"{self._plan.job.start_timeout:g} s. See {server.log}, or give more --start-timeout."
+                )
+            self._interruption.wait(LOOK_SECONDS)
+        return address
+
+    def _bad(self) -> list[Child]:
+        """Return the processes that ended badly.
+
+        An evaluator that finds its job over already, with a coordinator that ended well, is none of them.
+        """
+        over = self._children.all[0].code == 0
+        return [child for child in self._children.failed() if not (over and child.name == EVALUATOR)]
+
+    def _fail(self, ask: Callable[[], JobStatus | None], vigil: _Vigil) -> None:
+        """Let the others say why, and end with the best sentence there is."""
+        first = self._bad()[:1]
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while self._children.running() and time.monotonic() < deadline:
+            if not vigil.reason:
+                vigil.see(ask(), time.monotonic())
+            if first and (first[0].code or 0) < 0:
+                break  # killed from outside: nobody else knows more
+            self._interruption.wait(LOOK_SECONDS)
+        if not self._bad() and not vigil.reason:
+            return
+        if vigil.reason and not (first and (first[0].code or 0) < 0):
+            raise JobError(vigil.reason)
+        raise JobError(f"{(first or self._children.all)[0].epitaph()} The logs are in {self._folder.logs}.")
+
+
+class _Vigil:
+    """The deadlines of a job that is under way.
+
+    Attributes:
+        status: the newest that the coordinator gave.
+    """
+
+    def __init__(self, plan: Plan, start_deadline: float) -> None:
+        self._job = plan.job
+        self._start_deadline = start_deadline
+        self._heard: float | None = None
+        self._clocks: list[int] = []
+        self._moved = start_deadline
+        self._ended: float | None = None
+        self.status: JobStatus | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return why the job failed, by the coordinator; empty if it did not."""
+        return self.status.reason if self.status is not None else ""
+
+    def see(self, status: JobStatus | None, now: float) -> None:
+        """Take in an answer, or that there was none."""
+        if status is None:
+            return
+        self.status, self._heard = status, now
+        clocks = [member.clock for member in status.members]
+        if clocks != self._clocks:
+            self._clocks, self._moved = clocks, now
+        if status.ended and self._ended is None:
+            self._ended = now
+
+    def complaint(self, now: float) -> str:
+        """Return which deadline has passed, as a sentence; empty if none has."""
+        job, status = self._job, self.status
+        if self._ended is not None:
+            late = now > self._ended + FINISH_SECONDS
+            return f"The job was over, but not all had ended {FINISH_SECONDS:g} s later." if late else ""
+        if status is None or not (status.started and status.sealed):
+            if now < self._start_deadline:
+                return ""
+            joined = 0 if status is None else len(status.members)
+            return (
+                f"Only {joined} of {job.replicas} replicas were ready within {job.start_timeout:g} s. "
+                "Give more --start-timeout, or fewer workers."
+            )
+        if self._heard is not None and now > self._heard + job.lease_seconds + SILENCE_SECONDS:
+            return f"The coordinator has not answered for {now - self._heard:.0f} s."
+        if now > self._moved + job.step_timeout + STANDSTILL_SECONDS:
+            return f"No replica has finished a step for {now - self._moved:.0f} s."
+        return ""
+
+
+def _read_summary(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    """Read the coordinator's summary, and score the checkpoint where the evaluator came too late to."""
+    path: Path = folder.path / "summary.json"
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise JobError(f"The coordinator left no summary at {path}: {error}.") from None
+    if summary.get("accuracy") is None:
+        test = plan.splits.test
+        found = score(plan.model, read_checkpoint(folder.checkpoint).weights, test.inputs, test.labels)
+        summary["accuracy"], summary["loss"] = found.accuracy, found.loss
+    return summary

@@ -1,0 +1,47 @@
+"""What a summary says beside the figures of the training: the job, the data, the software, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from paramserver.launch.plan import Plan
+
+PACKAGES = ("paramserver", "numpy", "grpcio", "protobuf")
+
+
+def describe(plan: Plan, started_at: float) -> dict[str, Any]:
+    """Return what a reader needs to judge a run, or to repeat it.
+
+    Args:
+        plan: what was run.
+        started_at: seconds since 1970.
+
+    Returns:
+        Keys for the summary, as JSON values.
+    """
+    splits = plan.splits
+    return {
+        "data": plan.job.data,
+        "data_samples": {
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+        },
+        "servers": plan.job.servers if plan.job.engine == "local" else 0,
+        "job": asdict(plan.job),
+        "started_at": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
+        "software": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "machine": {"system": platform.platform(terse=True), "cores": os.cpu_count()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None  # run from a source tree

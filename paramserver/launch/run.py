@@ -1,0 +1,117 @@
+"""One run from a job to its summary, whatever the engine."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from paramserver.errors import JobError, RequestError
+from paramserver.job import Job
+from paramserver.launch.interruption import Interrupted, Interruption
+from paramserver.launch.local import run_processes
+from paramserver.launch.loop import run_loop
+from paramserver.launch.plan import Plan, make_plan
+from paramserver.launch.programs import PROGRAMS, command
+from paramserver.launch.progress import Reporter, Silence
+from paramserver.launch.record import describe
+from paramserver.storage import RunFolder, create_run_folder
+
+
+class Bug(Exception):  # noqa: N818 - the name says what it is
+    """Something failed that should not be able to; the message says where the traceback is.
+
+    Attributes:
+        is_written: there is such a place.
+    """
+
+    is_written = True
+
+
+def run(job: Job, out: Path | None = None, reporter: Reporter | None = None) -> tuple[dict[str, Any], Path]:
+    """Run a job on this machine, to its end.
+
+    Blocks as long as the job takes. Only the main thread can call this, since it listens to signals.
+
+    Args:
+        job: what to train, and how.
+        out: the run folder, new or empty; None: one with the time as its name in ``runs``.
+        reporter: shows progress; None: nobody.
+
+    Returns:
+        The summary, and the run folder.
+
+    Raises:
+        RequestError: the input is wrong; nothing was started.
+        JobError: the job failed; the summary in the run folder says so, too.
+        Interrupted: a signal came.
+        Bug: neither is to blame, but this program.
+    """
+    reporter = reporter or Silence()
+    with Interruption() as interruption:
+        plan = make_plan(job)
+        for program in PROGRAMS:
+            command(program)
+        interruption.check()
+        with create_run_folder(out, time.time()) as folder:
+            try:
+                return _run(plan, folder, interruption, reporter), folder.path
+            finally:
+                reporter.close()
+
+
+def _run(plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Reporter) -> dict[str, Any]:
+    started_at = time.time()
+    folder.write_text("job.toml", plan.job.to_toml())
+    reporter.note(_opening(plan, folder))
+    engine = run_loop if plan.job.engine == "sequential" else run_processes
+    details = describe(plan, started_at)
+    try:
+        summary = engine(plan, folder, interruption, reporter)
+    except (JobError, RequestError, Interrupted) as error:
+        outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
+        summary = {**_written(folder), **details, "outcome": outcome, "reason": str(error)}
+        folder.write_json("summary.json", summary)
+        if isinstance(error, RequestError):
+            raise JobError(str(error)) from error
+        raise
+    except BrokenPipeError:
+        raise  # nobody reads the output any more
+    except Exception as error:
+        log = folder.write_text("logs/launcher.log", traceback.format_exc())
+        raise Bug(
+            f"This is a bug in paramserver ({type(error).__name__}). The details are in {log}."
+        ) from error
+    summary |= details
+    folder.write_json("summary.json", summary)
+    return summary
+
+
+def _written(folder: RunFolder) -> dict[str, Any]:
+    """Return what the coordinator of a failed job has still written, if anything."""
+    try:
+        summary: dict[str, Any] = json.loads((folder.path / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary
+
+
+def _opening(plan: Plan, folder: RunFolder) -> str:
+    job = plan.job
+    if job.engine == "sequential":
+        where = f"{job.replicas} replicas in one plain loop"
+    else:
+        where = (
+            f"{_count(job.workers, 'worker')} x {_count(job.threads, 'thread')}, "
+            f"{_count(job.servers, 'server')} x {_count(job.shards, 'shard')}"
+        )
+    return (
+        f"Training {plan.model.spec} on {Path(job.data).name}, {job.consistency}: {where}.\n"
+        f"The run folder is {folder.path}."
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
