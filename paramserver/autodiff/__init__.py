@@ -14,7 +14,8 @@ from paramserver.autodiff.build import GraphBuilder
 from paramserver.autodiff.check import gradient_check
 from paramserver.autodiff.evaluate import Evaluator
 from paramserver.autodiff.graph import Graph, Node
-from paramserver.autodiff.rules import RULES, Rule, cross_entropies, softmax
+from paramserver.autodiff.losses import binary_cross_entropies, cross_entropies, sigmoid, softmax
+from paramserver.autodiff.rules import RULES, Rule
 
 __all__ = [
     "RULES",
@@ -23,7 +24,9 @@ __all__ = [
     "GraphBuilder",
     "Node",
     "Rule",
+    "binary_cross_entropies",
     "cross_entropies",
     "gradient_check",
+    "sigmoid",
     "softmax",
 ]

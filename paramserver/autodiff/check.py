@@ -12,6 +12,7 @@ import numpy as np
 
 from paramserver.autodiff.evaluate import Evaluator
 from paramserver.autodiff.graph import Graph
+from paramserver.rows import dense
 from paramserver.types import AnyArray
 
 
@@ -57,7 +58,7 @@ def gradient_check(
     evaluator = Evaluator(graph, output, names, float_dtype=np.float64)
     _, gradients = evaluator.value_and_gradients(doubles)
     return {
-        name: _largest_difference(gradients[name], _numeric(evaluator, doubles, name, epsilon))
+        name: _largest_difference(dense(gradients[name]), _numeric(evaluator, doubles, name, epsilon))
         for name in names
     }
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.autodiff.feeds import FeedCheck
+from paramserver.autodiff.feeds import Feed, FeedCheck
 from paramserver.autodiff.graph import LEAVES, Graph
 from paramserver.autodiff.rules import RULES
 from paramserver.autodiff.shapes import shape_text
@@ -84,11 +84,12 @@ class Evaluator:
         leaves = [graph.nodes[position] for position in needed if graph.nodes[position].op in LEAVES]
         self._feed_check = FeedCheck(graph, leaves, self._dtype)
 
-    def value(self, feeds: Mapping[str, AnyArray]) -> AnyArray:
+    def value(self, feeds: Mapping[str, Feed]) -> AnyArray:
         """Compute the output.
 
         Args:
             feeds: an array for each leaf that the output needs; other leaves of the graph may be there, too.
+                A table that is only gathered from may be fed as ``RowValues``.
 
         Returns:
             The output, in the shape of its node.
@@ -100,12 +101,12 @@ class Evaluator:
             output, _ = self._forward(feeds)
         return output
 
-    def value_and_gradients(self, feeds: Mapping[str, AnyArray]) -> tuple[AnyArray, dict[str, AnyArray]]:
+    def value_and_gradients(self, feeds: Mapping[str, Feed]) -> tuple[AnyArray, dict[str, Any]]:
         """Compute the output and its gradient with respect to each wanted leaf.
 
         Returns:
             The output, and by name new C-contiguous arrays that share memory with nothing, each in the shape
-            of its leaf.
+            of its leaf; for a table that is only gathered from, a ``RowGradient``.
 
         Raises:
             RequestError: a feed is missing, unknown, or of a wrong shape or dtype.
@@ -121,7 +122,7 @@ class Evaluator:
                 kept[position] = None
         return output, self._separate(gradients)
 
-    def _forward(self, feeds: Mapping[str, AnyArray]) -> tuple[AnyArray, list[Any]]:
+    def _forward(self, feeds: Mapping[str, Feed]) -> tuple[AnyArray, list[Any]]:
         """Give the output, and what each step's vjps need, by the position of its node."""
         values: list[Any] = self._feed_check(feeds)
         kept: list[Any] = [None] * len(values)
@@ -133,9 +134,9 @@ class Evaluator:
                 values[source] = None
         return values[self._output], kept
 
-    def _separate(self, gradients: Mapping[int, Any]) -> dict[str, AnyArray]:
+    def _separate(self, gradients: Mapping[int, Any]) -> dict[str, Any]:
         """Copy what is a view, or was handed to two leaves; everything else is new already."""
-        separate: dict[str, AnyArray] = {}
+        separate: dict[str, Any] = {}
         seen: set[int] = set()
         for name, position in self._wanted.items():
             gradient = gradients[position]

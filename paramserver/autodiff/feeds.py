@@ -14,7 +14,11 @@ import numpy as np
 from paramserver.autodiff.graph import LEAVES, Graph, Node
 from paramserver.autodiff.shapes import Dimension, shape_text
 from paramserver.errors import Fault, RequestError, did_you_mean
+from paramserver.rows import RowValues
 from paramserver.types import AnyArray
+
+Feed = AnyArray | RowValues
+"""What a leaf is fed with: an array, or for a table that is only gathered from, some of its rows."""
 
 
 class FeedCheck:
@@ -29,12 +33,18 @@ class FeedCheck:
     def __init__(self, graph: Graph, leaves: Iterable[Node], float_dtype: np.dtype[Any]) -> None:
         self._known = frozenset(node.name for node in graph.nodes if node.op in LEAVES)
         self._nodes = len(graph.nodes)
+        tables = graph.tables
         self._leaves = tuple(
-            (graph.position(node.name), node, float_dtype if node.dtype == "float32" else np.dtype(np.int64))
+            (
+                graph.position(node.name),
+                node,
+                float_dtype if node.dtype == "float32" else np.dtype(np.int64),
+                (np.ndarray, RowValues) if node.name in tables else (np.ndarray,),
+            )
             for node in leaves
         )
 
-    def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray | None]:
+    def __call__(self, feeds: Mapping[str, Feed]) -> list[Feed | None]:
         """Give a list with one place for each node of the graph, filled where a leaf is needed.
 
         Raises:
@@ -46,11 +56,11 @@ class FeedCheck:
                 f"There is nothing to feed under the name '{name}'.{did_you_mean(name, self._known)}",
                 Fault.UNKNOWN,
             )
-        values: list[AnyArray | None] = [None] * self._nodes
+        values: list[Feed | None] = [None] * self._nodes
         counts: dict[str, int] = {}
-        for position, node, dtype in self._leaves:
+        for position, node, dtype, kinds in self._leaves:
             array = feeds.get(node.name)
-            if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            if not isinstance(array, kinds) or array.dtype != dtype:
                 _refuse(node, dtype, array)
             if array.shape != node.shape and not _agrees(node.shape, array.shape, counts):
                 _refuse(node, dtype, array, counts)
@@ -76,7 +86,8 @@ def _refuse(
     expected = f"{shape_text(node.shape)} {dtype}"
     if array is None:
         raise RequestError(f"{node.place} takes an array {expected}, found none. Feed '{node.name}'.")
-    if not isinstance(array, np.ndarray):
+    misfit = isinstance(array, RowValues) and (array.shape != node.shape or array.dtype != dtype)
+    if not isinstance(array, np.ndarray | RowValues) or not (misfit or isinstance(array, np.ndarray)):
         raise RequestError(
             f"{node.place} takes an array {expected}, found a {type(array).__name__}. "
             "Make a NumPy array of it first."

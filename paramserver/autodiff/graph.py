@@ -8,8 +8,9 @@ any number of threads may evaluate one graph at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -57,6 +58,18 @@ class Node:
     def type_text(self) -> str:
         """Shape and dtype as in ``(batch, 784) float32``."""
         return f"{shape_text(self.shape)} {self.dtype}"
+
+    @property
+    def op_text(self) -> str:
+        """The operation with its attributes, as in ``conv2d(stride=1, padding=1)``."""
+        attributes = ", ".join(f"{key}={value}" for key, value in self.attributes.items())
+        return f"{self.op}({attributes})" if attributes else self.op
+
+    @property
+    def weights(self) -> int:
+        """How many numbers of it are learnt; 0 for all but parameters."""
+        counts = [dimension for dimension in self.shape if isinstance(dimension, int)]
+        return math.prod(counts) if self.op == "parameter" else 0
 
 
 @dataclass(frozen=True)
@@ -123,25 +136,60 @@ class Graph:
             for name in node.inputs:
                 yield name, node.name
 
-    def text(self) -> str:
-        """List the graph, one node a line: name, op, shape and dtype, inputs."""
-        rows = [("node", "op", "value", "from")]
+    @property
+    def tables(self) -> Mapping[str, frozenset[str]]:
+        """The parameters that are only read row by row, each with the nodes that name its rows.
+
+        Of such a parameter an evaluation needs no more than the named rows, and its gradient has no others.
+        """
+        tables: dict[str, frozenset[str]] = {}
+        for parameter in self.parameters:
+            readers = [node for node in self.nodes if parameter.name in node.inputs]
+            if readers and all(
+                node.op == "gather" and node.inputs.index(parameter.name) == 0 for node in readers
+            ):
+                tables[parameter.name] = frozenset(node.inputs[1] for node in readers)
+        return tables
+
+    def bypassing(self, op: str) -> Graph:
+        """Give the graph in which each node of one operation is replaced by its first input.
+
+        What noise is to training, such as dropout, is left out of prediction in this way.
+        """
+        stands_for: dict[str, str] = {}
+        kept: list[Node] = []
         for node in self.nodes:
-            attributes = ", ".join(f"{key}={value}" for key, value in node.attributes.items())
-            op = f"{node.op}({attributes})" if attributes else node.op
-            rows.append((node.name, op, node.type_text, ", ".join(node.inputs)))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            inputs = tuple(stands_for.get(name, name) for name in node.inputs)
+            if node.op == op:
+                stands_for[node.name] = inputs[0]
+            else:
+                kept.append(replace(node, inputs=inputs))
+        return Graph(tuple(kept))
+
+    def text(self) -> str:
+        """List the graph: a line for each node with op, value, weights and inputs, and the totals."""
+        rows = [("node", "op", "value", "weights", "from")]
+        for node in self.nodes:
+            weights = f"{node.weights:,}" if node.op == "parameter" else ""
+            rows.append((node.name, node.op_text, node.type_text, weights, ", ".join(node.inputs)))
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if column == 3 else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
             for row in rows
-        )
+        ]
+        total = sum(node.weights for node in self.parameters)
+        lines.append(f"{len(self.nodes)} nodes; {total:,} weights in {len(self.parameters)} tensors")
+        return "\n".join(lines)
 
     def dot(self) -> str:
         """Draw the graph in Graphviz' language: data as ovals, parameters as folders, operations as boxes."""
         outlines = {"input": "oval", "parameter": "folder"}
         lines = ["digraph {", "  rankdir=BT;"]
         for node in self.nodes:
-            label = f"{_quoted(node.name)}\\n{node.op}\\n{node.type_text}"
+            label = f"{_quoted(node.name)}\\n{node.op_text}\\n{node.type_text}"
             outline = outlines.get(node.op, "box")
             lines.append(f'  "{_quoted(node.name)}" [shape={outline}, label="{label}"];')
         lines += [f'  "{_quoted(source)}" -> "{_quoted(target)}";' for source, target in self.edges()]

@@ -33,13 +33,14 @@ def test_nodes_come_after_their_inputs(build: GraphBuilder):
     assert (graph["dense1/matmul"].layer, graph["total"].layer) == ("dense1", "")
 
 
-def test_text_lists_name_op_value_and_inputs(build: GraphBuilder):
+def test_text_lists_name_op_value_weights_and_inputs(build: GraphBuilder):
     assert small(build).text() == (
-        "node           op           value               from\n"
+        "node           op           value               weights  from\n"
         "inputs         input        (batch, 4) float32\n"
-        "dense1/weight  parameter    (4, 3) float32\n"
-        "dense1/matmul  matmul       (batch, 3) float32  inputs, dense1/weight\n"
-        "total          sum(axis=0)  (3,) float32        dense1/matmul"
+        "dense1/weight  parameter    (4, 3) float32           12\n"
+        "dense1/matmul  matmul       (batch, 3) float32           inputs, dense1/weight\n"
+        "total          sum(axis=0)  (3,) float32                 dense1/matmul\n"
+        "4 nodes; 12 weights in 1 tensors"
     )
 
 
@@ -63,6 +64,10 @@ def test_dot_draws_every_node_and_edge(build: GraphBuilder):
         ("add", (10,), (3, 10), "trailing dimensions"),
         ("add", ("batch", 10), ("batch",), "trailing dimensions"),
         ("multiply", ("batch", 10), (9,), "trailing dimensions"),
+        ("conv2d", ("batch", 4, 4), (2, 3, 3, 1), "images (batch, height, width, channels)"),
+        ("conv2d", ("batch", 4, 4, 2), (2, 3, 3, 1), "of as many channels"),
+        ("conv2d", ("batch", 2, 4, 1), (2, 3, 3, 1), "no larger than the image"),
+        ("squared_error", ("batch",), ("batch", 1), "two inputs (batch,)"),
     ],
 )
 def test_a_wrong_shape_names_node_layer_and_both_shapes(
@@ -89,6 +94,40 @@ def test_a_wrong_dtype_is_refused(build: GraphBuilder):
     logits, labels = build.input("logits", ("batch", 3)), build.input("labels", ("batch",))
     with pytest.raises(RequestError, match=r"input 2 of softmax_cross_entropy is int64, but 'labels' is"):
         build.apply("softmax_cross_entropy", logits, labels, name="loss")
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "attributes", "expected"),
+    [
+        ("max_pool", ("batch", 4, 4, 2), {"size": 5}, "a square of 5 x 5"),
+        ("average_pool", ("batch", 4, 4), {"size": 2}, r"images \(batch, height"),
+        ("reshape", ("batch", 6), {"shape": (2, 2)}, r"as many values for each sample as \(2, 2\) has"),
+        ("flatten", ("batch", 6, "width"), {}, "every dimension after the first is a count"),
+        ("softmax", (), {}, "at least one axis"),
+    ],
+)
+def test_an_attribute_that_does_not_fit_is_refused(
+    build: GraphBuilder, op: str, shape: tuple[int, ...], attributes: dict[str, object], expected: str
+):
+    with pytest.raises(RequestError, match=expected):
+        build.apply(op, build.input("x", shape), name="y", **attributes)
+
+
+def test_dropout_needs_chance_of_its_shape_and_a_share(build: GraphBuilder):
+    x, chance = build.input("x", ("batch", 4)), build.input("chance", ("batch", 3))
+    for other, rate in ((chance, 0.5), (x, 1.0), (x, -0.1)):
+        with pytest.raises(RequestError, match="same shape, and a rate from 0"):
+            build.apply("dropout", x, other, name="y", rate=rate)
+
+
+def test_bypassing_connects_what_reads_a_node_to_its_first_input(build: GraphBuilder):
+    x, chance = build.input("x", ("batch", 4)), build.input("chance", ("batch", 4))
+    once = build.apply("dropout", x, chance, name="once", rate=0.5)
+    twice = build.apply("dropout", once, chance, name="twice", rate=0.5)
+    build.apply("add", twice, once, name="y")
+    graph = build.graph().bypassing("dropout")
+    assert [node.name for node in graph.nodes] == ["x", "chance", "y"]
+    assert graph["y"].inputs == ("x", "x")
 
 
 def test_a_misspelt_operation_suggests_the_near_one(build: GraphBuilder):
