@@ -122,8 +122,7 @@ def round_members(
 
     Returns:
         The ranks whose gradient is on every shard, ascending (one that has left since still counts; one that
-        reached only some shards is left out everywhere), or None while a live rank is missing. With nobody
-        required the round stays open: there is no one to read it.
+        reached only some shards is left out everywhere), or None while a live rank is missing.
 
     Example:
         >>> round_members({0, 1}, {0: {0, 1}, 1: {0}}, shards=2)
@@ -131,7 +130,7 @@ def round_members(
         (0,)
     """
     complete = {rank for rank, where in contributed.items() if len(where) == shards}
-    if not required or not complete.issuperset(required):
+    if not complete.issuperset(required):
         return None
     return tuple(sorted(complete))
 

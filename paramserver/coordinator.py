@@ -219,8 +219,9 @@ class Coordinator:
         if job is None or self._ended is not None:
             return []
         if expected_at is not None and now > expected_at + job.spec.lease_seconds / 2:
-            job.members.grant_fresh_leases(now)
             late = now - expected_at
+            job.members.grant_fresh_leases(now)
+            job.fixed_at += late
             return [ev.Noted(f"This server was paused for {late:.1f} s, so every replica has a fresh lease.")]
         effects: Effects = []
         for death in job.members.expire(now):
@@ -239,7 +240,7 @@ class Coordinator:
         waited = f"within {job.spec.start_timeout_seconds:g} s"
         if not job.members.started:
             return f"Only {len(job.members)} of {job.spec.replicas} replicas joined {waited}."
-        return f"All {job.spec.replicas} replicas joined, but none initialised the weights {waited}."
+        return f"Every replica joined ({job.spec.replicas}), but none initialised the weights {waited}."
 
     def _end_if_done(self, job: _Job) -> Effects:
         if not job.members.finished():
@@ -274,7 +275,7 @@ class Coordinator:
         job.sealed = True
         job.staged.clear()
         self._orders += 1
-        return [ev.Ordered(ev.Sealed(self._orders, report.initialiser))]
+        return [ev.Ordered(ev.Sealed(self._orders, report.initialiser)), *self._close_rounds(job)]
 
     def _contributed(self, report: ev.Contributed) -> Effects:
         job = self._known_job()
@@ -286,20 +287,26 @@ class Coordinator:
         return self._close_rounds(job)
 
     def _close_rounds(self, job: _Job) -> Effects:
-        """Close the open round if everyone who counts has contributed, on every shard."""
-        if not job.rule.gathers or not job.members.started or self._ended is not None:
+        """Close the open round if everyone who is in it has contributed, on every shard.
+
+        When all of them have left, the round is closed for those who begin with the next one.
+        """
+        if not job.rule.gathers or not job.members.started or not job.sealed or self._ended is not None:
             return []
-        required = [rank for rank in job.members.required() if job.begins.get(rank, 0) <= job.rounds]
+        readers = job.members.required()
+        if not readers:
+            return []
+        required = [rank for rank in readers if job.begins.get(rank, 0) <= job.rounds]
         complete = round_members(required, job.contributed, self._shards)
         if complete is None:
             return []
         ranks = tuple(rank for rank in complete if rank not in job.refused)
         effects: Effects = []
         if not ranks:
-            first = job.refused[min(job.refused)]
-            effects.append(
-                ev.Noted(f"Round {job.rounds} changed nothing: every gradient was refused. {first}")
-            )
+            why = "nobody is left who was in it."
+            if job.refused:
+                why = f"every gradient was refused. {job.refused[min(job.refused)]}"
+            effects.append(ev.Noted(f"Round {job.rounds} changed nothing: {why}"))
         self._orders += 1
         effects.append(ev.Ordered(ev.RoundClosed(self._orders, job.rounds, ranks)))
         job.rounds += 1

@@ -192,7 +192,8 @@ class Shard:
         if fenced:
             return [ev.PullFenced(event.request, fenced.generation, fenced.clock, fenced.reason)]
         first = self._begun.get(replica.rank) != replica.incarnation
-        if event.clock < 0 or (event.clock > self._clocks[replica.rank] and not first):
+        newcomer = first and self._members[replica.rank].late
+        if event.clock < 0 or (event.clock > self._clocks[replica.rank] and not newcomer):
             raise RequestError(
                 f"Replica {replica.rank} pulls at clock {event.clock}, but shard {self.index} has had "
                 f"{self._clocks[replica.rank]} of its pushes. Push each step on every shard before the next.",
@@ -238,13 +239,15 @@ class Shard:
         request = parked.pull.request
         if not self._started:
             joined = self._clocks.live_count()
-            because = f"the job begins when {self._expected} replicas have joined, and {joined} have"
+            because = f"the job begins when {self._expected} replicas have joined; so far it is {joined}"
             return ev.PullParked(request, (), because, parked.since)
         if not self._is_open():
             because = "the job begins when a replica has initialised the weights"
             return ev.PullParked(request, (), because, parked.since)
         laggards, others = self._clocks.laggards(parked.needs)
         because = self._known_rule().because(parked.pull.clock)
+        if not laggards:
+            because += f"; shard {self.index} has all of its gradients, so the coordinator is next"
         return ev.PullParked(request, laggards, because, parked.since, others)
 
     def _open(self) -> Effects:
@@ -308,7 +311,8 @@ class Shard:
         if verdict is not None and sequence == push.sequence:
             return replace(verdict, duplicate=True)
         reason = (
-            f"Push {push.sequence} of replica {push.replica.rank} is older than its last one, {sequence}."
+            f"Push {push.sequence} of replica {push.replica.rank} is too old: "
+            f"shard {self.index} has that replica at clock {self._clocks[push.replica.rank]}."
         )
         return ev.Verdict(ev.Outcome.DROPPED, reason=reason, duplicate=True)
 
@@ -379,7 +383,7 @@ class Shard:
         if generation != 0:
             raise RequestError(f"There is no generation {generation}; the newest is 0.", Fault.OUT_OF_RANGE)
         if replica.incarnation < member.incarnation:
-            reason = f"{who.capitalize()} counts no more: its time ran out, or a newer one has joined."
+            reason = f"{who.capitalize()}, counts no more: its time ran out, or a newer one has joined."
             return ev.Verdict(ev.Outcome.FENCED, clock=self._clocks[replica.rank], reason=reason)
         if not member.live:
             raise RequestError(f"{who.capitalize()} has left the job. Join again.", Fault.PRECONDITION)

@@ -39,7 +39,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class MembershipChanged:
-    """All ranks ever given, as they are now; ``started`` once every expected replica has joined."""
+    """These ranks are new or have changed; ``started`` once every expected replica has joined."""
 
     number: int
     members: tuple[Member, ...]
