@@ -83,13 +83,14 @@ class Membership:
         if rank is None:
             return Replica(self._newcomer(name, attempt, now), 1), True
         member = self._ranks[rank]
-        if member.attempt == attempt:
+        if member.attempt == attempt and member.standing is not Standing.DEAD:
             member.heard = now
             return Replica(rank, member.incarnation), False
         if member.standing is Standing.DEAD:
-            member.late = self._job.on_death == "drop"  # and the incarnation was raised when it died
+            member.late = self.started and self._job.on_death == "drop"
+            # Its incarnation was raised when it died.
         else:
-            member.late = member.standing is Standing.LEFT
+            member.late = self.started and member.standing is Standing.LEFT
             self._fence(member)
         member.attempt, member.heard, member.moved = attempt, now, now
         member.standing, member.phase = Standing.LIVE, Phase.IDLE
@@ -168,9 +169,11 @@ class Membership:
         return min(times, default=None)
 
     def grant_fresh_leases(self, now: float) -> None:
-        """Begin all leases anew, after a pause in which nobody could be heard."""
+        """Begin all times anew, after a pause in which nobody could be heard or come back."""
         for member in self._living():
             member.heard = member.moved = now
+        for rank in self.dropped():
+            self._ranks[rank].died = now
 
     def required(self) -> list[int]:
         """Return the ranks that count: the live ones, and under ``restart`` the dead ones, too."""
