@@ -120,9 +120,11 @@ class Weights:
             if part not in values:
                 raise RequestError(f"{what} lacks {_rows(part)}, which this shard owns.")
             found = values[part]
-            if found.shape != shape or found.dtype != np.float32:
+            if found.shape != shape or found.dtype != np.float32 or not found.flags.c_contiguous:
+                order = "" if found.flags.c_contiguous else " not in C order"
                 raise RequestError(
-                    f"{what} has {_rows(part)} as {found.shape} {found.dtype}, expected {shape} float32."
+                    f"{what} has {_rows(part)} as {found.shape} {found.dtype}{order}, "
+                    f"expected {shape} float32 in C order."
                 )
 
     def _updated(self, gradients: Gradients) -> Snapshot:
