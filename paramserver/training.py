@@ -89,7 +89,7 @@ def training(
         loss, gradients, samples = step.gradient(pulled.values, step.batch_at(clock))
         verdict = yield Push(clock, gradients, samples, loss)
         assert isinstance(verdict, Verdict)
-        if verdict.outcome is not Outcome.BUFFERED:
+        if verdict.round < 0:  # what becomes of a round's gradient, the next pull says
             refused = _count_refusals(refused, verdict)
 
 
