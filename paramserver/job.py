@@ -93,7 +93,7 @@ class Job:
 
     def to_toml(self) -> str:
         """Return the job as a job file that ``job_from_toml`` reads."""
-        lines = [f"{field.name} = {json.dumps(getattr(self, field.name))}" for field in fields(self)]
+        lines = [f"{field.name} = {_toml(getattr(self, field.name))}" for field in fields(self)]
         return "\n".join(lines) + "\n"
 
     def spec(self, shapes: Shapes, steps: Sequence[int]) -> JobSpec:
@@ -125,7 +125,16 @@ class Job:
 USUAL_LEARNING_RATE = {"sgd": 0.1, "momentum": 0.02, "adam": 0.005}
 """The learning rate of each optimizer where a job states none."""
 
-_LEAST = {"servers": 1, "shards": 1, "workers": 1, "threads": 1, "batch": 1, "epochs": 1, "seed": 0}
+_LEAST = {
+    "servers": 1,
+    "shards": 1,
+    "workers": 1,
+    "threads": 1,
+    "batch": 1,
+    "epochs": 1,
+    "seed": 0,
+    "blas_threads": 0,
+}
 _POSITIVE = ("lease_seconds", "step_timeout", "start_timeout")
 
 
@@ -176,6 +185,11 @@ def job_from_mapping(values: Mapping[str, Any], source: str) -> Job:
 
 
 _KINDS = {str: "a text in quotes", int: "a whole number", float: "a number"}
+
+
+def _toml(value: str | int | float) -> str:
+    # JSON and TOML write texts and numbers alike, but TOML knows no surrogate pairs and escapes DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _check(job: Job) -> None:

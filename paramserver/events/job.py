@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 PROTOCOL_VERSION = 1
 """Raised when an old client could misread a new server; Join compares it."""
@@ -66,8 +66,20 @@ class JobSpec:
 
     def differences(self, other: JobSpec) -> list[str]:
         """List ``field: ours != theirs`` for people, for each field that differs."""
-        mine, theirs = asdict(self), asdict(other)
-        return [f"{name}: {mine[name]!r} != {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+        mine, theirs = self._named(), other._named()
+        names = [*mine, *(name for name in theirs if name not in mine)]
+        return [
+            f"{name}: {mine.get(name, 'none')} != {theirs.get(name, 'none')}"
+            for name in names
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    def _named(self) -> dict[str, str]:
+        """Return every field, and every tensor for itself, by a name for people."""
+        tensors = {f"tensor '{tensor.key}'": f"{tensor.shape} {tensor.dtype}" for tensor in self.tensors}
+        plain = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        del plain["tensors"]
+        return tensors | plain
 
 
 @dataclass(frozen=True, slots=True)
