@@ -33,8 +33,8 @@ def machine() -> str:
     import numpy as np
 
     return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, gRPC {grpc.__version__}"
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; "
+        f"Python {platform.python_version()}, NumPy {np.__version__}, gRPC {grpc.__version__}"
     )
 
 

@@ -1,9 +1,8 @@
 """The bare parts that transfers are compared with: a gRPC stream and a TCP socket, with nothing on top.
 
 Each runs its server in a process of its own, as the parameter server does. The stream carries chunks in the
-bytes field of a protobuf message (the standard `BytesValue`) over the same kind of server and channel as ours;
-what arrives is counted and let go, so it is a limit that a server which checks and keeps its bytes cannot
-quite reach.
+bytes field of a protobuf message (the standard `BytesValue`) over the same kind of server and channel as
+ours; what arrives is counted and let go, while ours checks its bytes and keeps them.
 """
 
 from __future__ import annotations
