@@ -30,8 +30,10 @@ def main(arguments: list[str]) -> int:
     try:
         options = read_options(arguments)
         # These take most of the start's time, and must not be loaded before the environment is set.
+        from paramserver.wire.memory import keep_freed_memory
         from server.program import serve
 
+        keep_freed_memory()
         return asyncio.run(serve(options))
     except RequestError as error:
         log.error("%s", error)

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError, RequestError
 from paramserver.events import Order, Report, ServerRegistered
+from server.buffers import Buffers
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
 from server.link import INTERNAL, KEEPALIVE, Link, LinkService
@@ -95,6 +96,7 @@ class _Server:
         self._stop = stop
         self._stack = stack
         self._requests = Requests(asyncio.get_running_loop())
+        self._buffers = Buffers()
         self._coordinator: CoordinatorHost | None = None
         self._links: LinkService | None = None
         self._link: Link | None = None
@@ -120,7 +122,12 @@ class _Server:
             self._links = LinkService(self._coordinator, options.servers, options.shards)
         server = aio.server(options=SERVER_OPTIONS)
         service = Service(
-            self._shards, self._requests, self._coordinator, options.coordinator, options.job_bytes_max
+            self._shards,
+            self._requests,
+            self._buffers,
+            self._coordinator,
+            options.coordinator,
+            options.job_bytes_max,
         )
         handlers = [service.handler()]
         if self._links is not None:
@@ -167,7 +174,7 @@ class _Server:
         return 1 if failure else 0
 
     async def _watch(self, coordinator: CoordinatorHost) -> str:
-        """Wait for the job's end, keeping a diary if there is a run folder; return why it failed, or nothing."""
+        """Wait for the job's end, keeping a diary if there is a run folder; return why it failed, if so."""
         if self._options.out is None:
             return await self._shards.ended
         diary = Diary(self._options.out, coordinator)

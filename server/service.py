@@ -21,6 +21,7 @@ from paramserver.wire.replicas import (
     encode_heartbeat_answer,
 )
 from paramserver.wire.status import ShardStanding, encode_job_status, encode_shards
+from server.buffers import Buffers
 from server.coordination import CoordinatorHost
 from server.requests import Requests, Ticket
 from server.shards import Shards
@@ -45,6 +46,7 @@ class Service:
     Args:
         shards: of this server.
         requests: where answers come from.
+        buffers: where received arrays go.
         coordinator: in the first server; else None.
         coordinator_address: where the coordinator is, for those who ask in the wrong place.
         job_bytes_max: most bytes of weights that a job may have.
@@ -54,6 +56,7 @@ class Service:
         self,
         shards: Shards,
         requests: Requests,
+        buffers: Buffers,
         coordinator: CoordinatorHost | None,
         coordinator_address: str,
         job_bytes_max: int,
@@ -63,7 +66,7 @@ class Service:
         self._coordinator = coordinator
         self._coordinator_address = coordinator_address
         self._job_bytes_max = job_bytes_max
-        self._transfers = Transfers(shards, requests)
+        self._transfers = Transfers(shards, requests, buffers)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server needs to serve these calls."""

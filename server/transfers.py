@@ -26,14 +26,16 @@ from paramserver.events import (
     Verdict,
     WaitAsked,
 )
+from paramserver.placement import slice_shape
 from paramserver.types import Array
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.jobs import decode_replica
 from paramserver.wire.numbers import named, whole
-from paramserver.wire.receive import NotFiniteError, Receiver, check_announced, empty_arrays
+from paramserver.wire.receive import NotFiniteError, Receiver, check_announced
 from paramserver.wire.replicas import encode_verdict
 from paramserver.wire.status import encode_waiting
 from paramserver.wire.transfer import Run, decode_transfer, encode_transfer
+from server.buffers import Buffers
 from server.requests import Requests, Ticket
 from server.shards import Holding, Shards
 
@@ -47,7 +49,8 @@ WAITING_SECONDS = 1.0
 class Transfers:
     """The calls that move tensors, to and from the shards of this server."""
 
-    def __init__(self, shards: Shards, requests: Requests) -> None:
+    def __init__(self, shards: Shards, requests: Requests, buffers: Buffers) -> None:
+        self._buffers = buffers
         self._shards = shards
         self._requests = requests
         self._loop = asyncio.get_running_loop()
@@ -59,7 +62,7 @@ class Transfers:
         holding = self._shards.holding(header.shard)
         initialiser = named(header.initialiser, "initialiser")
         check_announced(header.slices, holding.slices, holding.shapes)
-        values = empty_arrays(holding.slices, holding.shapes)
+        values = self._empty(holding.slices, holding)
         receiver = Receiver(values, finite_from="the initialiser")
         await _receive(pb.InitialiseRequest, runs, receiver, holding, context)
         ticket = self._requests.open()
@@ -77,7 +80,7 @@ class Transfers:
         whole(header.sequence, "sequence")
         slices = () if header.refusal else holding.slices
         check_announced(header.slices, slices, holding.shapes)
-        gradients = empty_arrays(slices, holding.shapes)
+        gradients = self._empty(slices, holding)
         try:
             receiver = Receiver(gradients, finite_from=f"replica {replica.rank}")
             await _receive(pb.PushRequest, runs, receiver, holding, context)
@@ -157,6 +160,9 @@ class Transfers:
         arrays = [snapshot.values[part] for part in holding.slices]
         for raw in encode_transfer(pb.PullReply(header=header), arrays):
             await context.write(raw)
+
+    def _empty(self, slices: Iterable[Slice], holding: Holding) -> dict[Slice, Array]:
+        return {part: self._buffers.empty(slice_shape(holding.shapes[part.key], part)) for part in slices}
 
     async def _answer(self, ticket: Ticket) -> Any:
         try:
