@@ -13,6 +13,7 @@ from paramserver.data.dataset import CLASSES_MAX, ROWS_MAX, TASKS, Dataset, Indi
 from paramserver.data.held_out import held_out_indices, stratified_indices, stratified_split
 from paramserver.data.sampler import DistributedSampler
 from paramserver.data.shares import SPLITS, parse_split, shares
+from paramserver.data.synthetic_spec import synthetic_data
 
 __all__ = [
     "CLASSES_MAX",
@@ -35,4 +36,5 @@ __all__ = [
     "steps_per_epoch",
     "stratified_indices",
     "stratified_split",
+    "synthetic_data",
 ]

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paramserver.data import synthetic_data
+from paramserver.data.synthetic_spec import KINDS, PREFIX
+from paramserver.datasets.csv_file import load_csv, read_csv
 from paramserver.datasets.digits import load_digits
 from paramserver.datasets.fashion_mnist import load_fashion_mnist
+from paramserver.datasets.flights import load_flights
 from paramserver.datasets.npz import load_npz
-from paramserver.datasets.splits import Splits
+from paramserver.datasets.splits import Splits, cut_whole
 from paramserver.errors import Fault, RequestError, did_you_mean
 
-__all__ = ["NAMES", "Splits", "load", "load_digits", "load_fashion_mnist", "load_npz"]
+__all__ = [
+    "NAMES",
+    "Splits",
+    "load",
+    "load_csv",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_flights",
+    "load_npz",
+    "read_csv",
+]
 
-NAMES = ("digits", "fashion-mnist")
-"""The data sets that have a name."""
+NAMES = ("digits", "fashion-mnist", "flights", *(f"{PREFIX}{kind}" for kind in KINDS))
+"""The data sets that have a name; synthetic ones take options, such as ``synthetic:spirals,n=3000``."""
 
 
 def load(name_or_path: str | Path, data_dir: str | Path | None = None) -> Splits:
     """Read a data set into memory.
 
     Args:
-        name_or_path: ``digits``, ``fashion-mnist``, or the path of a file that ends in ``.npz``.
+        name_or_path: ``digits``, ``fashion-mnist``, ``flights``, ``synthetic:KIND`` with options such as
+            ``synthetic:spirals,n=3000``, or the path of a file that ends in ``.npz`` or ``.csv``.
         data_dir: the folder of ``fashion-mnist``; a relative path to a file that does not exist is looked
             for here, too.
 
@@ -40,13 +55,19 @@ def load(name_or_path: str | Path, data_dir: str | Path | None = None) -> Splits
         return load_digits()
     if name == "fashion-mnist":
         return load_fashion_mnist(folder)
+    if name == "flights":
+        return load_flights()
+    if name.startswith(PREFIX):
+        return cut_whole(synthetic_data(name))
     path = Path(name_or_path)
-    if path.suffix.lower() == ".npz":
+    read = {".npz": load_npz, ".csv": load_csv}.get(path.suffix.lower())
+    if read is not None:
         if folder is not None and not path.exists() and (folder / path).exists():
             path = folder / path
-        return load_npz(path)
+        return read(path)
     raise RequestError(
-        f"Unknown data set '{name}': expected {', '.join(NAMES)} or a file that ends in .npz."
+        f"Unknown data set '{name}': expected {', '.join(NAMES)} or a file that ends in .npz "
+        f"or .csv."
         f"{did_you_mean(name, NAMES)}",
         Fault.UNKNOWN,
     )
