@@ -110,13 +110,17 @@ class Channels:
                 self._servers[address] = Server(address, channel)
             return self._servers[address]
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until the connection is stopped, but no longer than this; say whether it is."""
+        return self._stopped.wait(seconds)
+
     def pause(self, seconds: float) -> None:
         """Wait, unless the connection is stopped meanwhile.
 
         Raises:
             JobError: the connection has been stopped.
         """
-        if self._stopped.wait(seconds):
+        if self.wait(seconds):
             self._check()
 
     def stop(self, reason: str) -> None:

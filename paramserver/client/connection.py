@@ -152,7 +152,9 @@ class Connection:
     def leave(self, replica: Replica, counters: Counters, failure: str = "") -> None:
         """End a replica's part; see ``ReplicaClient.leave``."""
         message = encode_leave(replica, counters, failure)
-        self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call))
+        # A failure is told once: whoever fails because the servers are gone need not look for them for long.
+        pauses = () if failure else PAUSES_SECONDS
+        self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call), pauses)
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the connection is stopped meanwhile.
@@ -195,16 +197,15 @@ class Connection:
             self._channels.pause(min(pause, JOIN_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
         raise AssertionError("The pauses never end.")
 
-    def _repeated(self, call: Callable[[], Answer]) -> Answer:
+    def _repeated(self, call: Callable[[], Answer], pauses: Iterable[float] = PAUSES_SECONDS) -> Answer:
         """Make a call on the coordinator's own lane, again where it failed without an answer."""
-        for pause in (*PAUSES_SECONDS, None):
+        for pause in (*pauses, None):
             try:
                 with self._channels.errors(self.coordinator):
                     return call()
             except JobError as error:
-                if pause is None or not may_repeat(error):
+                if pause is None or not may_repeat(error) or self._channels.wait(pause):
                     raise
-            time.sleep(pause)
         raise AssertionError("The last attempt returns or raises.")
 
 

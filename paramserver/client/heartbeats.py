@@ -17,6 +17,9 @@ log = logging.getLogger("client")
 SILENCE_BEATS = 30
 """So many heartbeats without an answer mean that the coordinator is gone."""
 
+LATE_SECONDS = 5.0
+"""How long an answer may take before the next heartbeat is sent."""
+
 
 class Heartbeats:
     """Sends heartbeats from a thread of its own until stopped; use it in a ``with`` block.
@@ -55,16 +58,15 @@ class Heartbeats:
         self.stop()
 
     def stop(self) -> None:
-        """Send no more; blocks while one is under way, which its deadline bounds."""
+        """Send no more; blocks for a moment where one is under way."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join(self._seconds)
 
     def _run(self) -> None:
         answered = time.monotonic()
         while not self._stopped.is_set():
             try:
-                answer = self._connection.heartbeat(self._beats(), self._seconds * SILENCE_BEATS)
+                answer = self._connection.heartbeat(self._beats(), max(self._seconds, LATE_SECONDS))
             except (JobError, RequestError) as error:
                 log.debug("A heartbeat failed: %s", error)
                 if time.monotonic() > answered + self._seconds * SILENCE_BEATS:

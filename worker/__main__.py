@@ -1,0 +1,55 @@
+"""``python -P -m worker``: read the options, run, and end with one sentence and the right code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from worker.stops import Stops
+
+log = logging.getLogger("worker")
+
+_BLAS_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Returns:
+        The exit code: 0 done, 1 it or the job failed, 2 the options or the data cannot be used, 130 or 143
+        interrupted.
+    """
+    stops = Stops()
+    from worker.options import blas_threads, read_options
+
+    options = read_options(arguments)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=options.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s {options.name}: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    stops.listen(options.exit_with_parent)
+    threads = blas_threads(options.job)
+    if threads > 0:
+        for name in _BLAS_VARIABLES:
+            os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own to stderr, not sentences
+    # Only now, since it imports numpy, which reads those variables once.
+    from worker.program import run
+
+    return run(options, stops)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""Several replicas in one process: a thread each, one connection, one heartbeat for all.
+
+The first failure counts: its replica leaves with a sentence, which ends the job, and the others stop. A
+replica that is asked to stop from outside does not leave: to the job that is a death, so another may take its
+place, or the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from paramserver.client import Connection, FencedError, Heartbeats
+from paramserver.errors import JobError, RequestError
+from paramserver.events import Beat, HeartbeatAnswered, JobSpec
+from worker.replica import ReplicaLoop, Task
+
+log = logging.getLogger("worker")
+
+LAST_WORD_SECONDS = 1.0
+"""How long the last heartbeat of a worker that is being stopped may take."""
+
+STRAGGLE_SECONDS = 10.0
+"""How long the other replicas may take to end after a failure: the rest of a step."""
+
+
+class Pool:
+    """The replicas of one worker.
+
+    Args:
+        connection: to the servers, shared by all replicas.
+        spec: the job, as all replicas have to say it.
+        task: what to do.
+        names: of the replicas, such as ``worker0/1``.
+        join_timeout_seconds: how long to try while the servers are not up.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        spec: JobSpec,
+        task: Task,
+        names: Sequence[str],
+        join_timeout_seconds: float,
+    ) -> None:
+        self._connection = connection
+        self._spec = spec
+        self._task = task
+        self._names = names
+        self._join_timeout_seconds = join_timeout_seconds
+        self._changed = threading.Condition()  # of what it guards
+        self._failure: str | None = None  # guarded by _changed
+        self._stopping = False  # guarded by _changed
+        self._fenced: list[str] = []  # guarded by _changed
+        self._running = 0  # guarded by _changed
+        self._loops: list[ReplicaLoop] = []
+
+    def run(self) -> None:
+        """Join, train, leave; blocks until every replica has ended.
+
+        Raises:
+            RequestError: the servers train another job.
+            JobError: something failed, or the pool was stopped; a sentence says what came first.
+        """
+        for name in self._names:
+            client = self._connection.join(name, self._spec, self._join_timeout_seconds)
+            self._loops.append(ReplicaLoop(client, self._task))
+        ranks = ", ".join(str(loop.client.rank) for loop in self._loops)
+        log.info("Joined the job at %s as rank %s.", self._connection.coordinator, ranks)
+        seconds = self._loops[0].client.heartbeat_seconds
+        with Heartbeats(self._connection, seconds, self._beats, self._heard, self._fail):
+            self._running = len(self._loops)
+            for loop, name in zip(self._loops, self._names, strict=True):
+                threading.Thread(target=self._run, args=(loop,), name=name, daemon=True).start()
+            with self._changed:
+                self._changed.wait_for(lambda: not self._running or self._failure is not None)
+                self._changed.wait_for(lambda: not self._running, STRAGGLE_SECONDS)
+        if self._stopping:
+            with suppress(JobError, RequestError):
+                self._connection.heartbeat(self._beats(), LAST_WORD_SECONDS)
+        if self._failure is None and len(self._fenced) == len(self._loops):
+            self._failure = self._fenced[0]
+        if self._failure is not None:
+            raise JobError(self._failure)
+
+    def stop(self, reason: str) -> None:
+        """Let every replica end as soon as it can; any thread may call."""
+        with self._changed:
+            self._stopping = True
+        self._fail(reason)
+
+    def _run(self, loop: ReplicaLoop) -> None:
+        """Run one replica in its thread, to whatever end."""
+        try:
+            loop.run()
+            loop.client.leave(loop.counters())
+        except FencedError as error:
+            self._note_fenced(loop, error)
+        except (RequestError, JobError) as error:
+            log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
+            self._give_up(loop, str(error))
+        except Exception as error:
+            log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
+            self._give_up(loop, f"The worker failed inside: {type(error).__name__}: {error}.")
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _give_up(self, loop: ReplicaLoop, sentence: str) -> None:
+        """Tell the coordinator that a replica has failed, and end the others."""
+        if not self._stopping:
+            try:
+                loop.client.leave(loop.counters(), sentence)
+            except (RequestError, JobError) as error:
+                log.debug("The coordinator could not be told: %s", error)
+        self._fail(sentence)
+
+    def _note_fenced(self, loop: ReplicaLoop, error: FencedError) -> None:
+        """End a replica that counts no more; where nobody is to go on without it, end the others, too."""
+        if self._spec.on_death == "drop":
+            log.warning("Replica %d ends here. %s", loop.client.rank, error)
+            with self._changed:
+                self._fenced.append(str(error))
+        else:
+            self._fail(str(error))
+
+    def _fail(self, sentence: str) -> None:
+        with self._changed:
+            if self._failure is None:
+                self._failure = sentence
+                self._changed.notify_all()
+        self._connection.stop(sentence)
+        for loop in list(self._loops):
+            loop.stop(sentence)
+
+    def _beats(self) -> list[Beat]:
+        return [loop.beat() for loop in self._loops]
+
+    def _heard(self, answer: HeartbeatAnswered) -> None:
+        if answer.ended and answer.reason:
+            self._fail(answer.reason)

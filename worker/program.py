@@ -1,0 +1,101 @@
+"""One worker process, from its job file to its last sentence."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from paramserver.client import Connection
+from paramserver.data import Batches, steps_of_rank
+from paramserver.datasets import Splits, load
+from paramserver.errors import JobError, RequestError
+from paramserver.events import JobSpec
+from paramserver.job import Job, job_from_toml
+from paramserver.models import Model, build_model
+from paramserver.training import Step
+from paramserver.types import Tensors
+from worker.evaluate import evaluate
+from worker.options import Options
+from worker.pool import Pool
+from worker.replica import Task
+from worker.stops import Stops
+
+log = logging.getLogger("worker")
+
+
+def run(options: Options, stops: Stops) -> int:
+    """Do what a worker does, and say in one sentence why if it cannot.
+
+    Args:
+        options: what it was told.
+        stops: listening.
+
+    Returns:
+        The exit code: 0 done, 1 it or the job failed, 2 the input cannot be used, 130 or 143 interrupted.
+    """
+    code = 2
+    try:
+        job = _read_job(options.job)
+        splits = load(job.data, job.data_dir or None)
+        model = build_model(job.model, splits.train.features, splits.train.classes)
+        for part in (splits.train, splits.validation, splits.test):
+            model.check_data(part)
+        spec, task = make_task(job, splits, model)
+        code = 1
+        with Connection(options.connect) as connection:
+            if options.evaluate:
+                stops.call(connection.stop)
+                seconds = options.join_timeout_seconds
+                evaluate(connection, model, splits.validation, splits.test, options.name, seconds)
+            else:
+                names = [f"{options.name}/{thread}" for thread in range(options.threads or job.threads)]
+                pool = Pool(connection, spec, task, names, options.join_timeout_seconds)
+                stops.call(pool.stop)
+                pool.run()
+                log.info("All steps are done.")
+        return stops.code
+    except (RequestError, JobError) as error:
+        log.debug("The worker ends.", exc_info=True)
+        if stops.reason:
+            log.warning("%s", stops.reason)
+        else:
+            log.error("%s", error)
+        return stops.code or code
+    except Exception as error:
+        log.debug("The worker ends.", exc_info=True)
+        log.error("The worker failed inside: %s: %s.", type(error).__name__, error)
+        return stops.code or 1
+
+
+def make_task(job: Job, splits: Splits, model: Model) -> tuple[JobSpec, Task]:
+    """Return what the replicas of a job agree on, and what each has to do.
+
+    Args:
+        job: resolved.
+        splits: the data.
+        model: fits the data.
+    """
+    train = splits.train
+    steps = tuple(
+        steps_of_rank(len(train), rank, job.replicas, job.batch, job.epochs) for rank in range(job.replicas)
+    )
+
+    def gradient(values: Tensors, batch: Any) -> tuple[float, Tensors, int]:
+        inputs, labels = batch
+        loss, gradients = model.gradient(values, inputs, labels)
+        return loss, gradients, len(labels)
+
+    def step(rank: int) -> Step[Any]:
+        batches = Batches(train, job.batch, job.epochs, job.seed, rank, job.replicas)
+        return Step(batches.batch_at, gradient)
+
+    return job.spec(model.shapes, steps), Task(steps, step, lambda: model.initial(job.seed))
+
+
+def _read_job(path: Path) -> Job:
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"The job file {path} cannot be read: {error}.") from error
+    return job_from_toml(text, str(path)).resolved()

@@ -1,0 +1,143 @@
+"""One training loop in one thread: it drives ``training`` over the client and counts what happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from paramserver.client import FencedError, ReplicaClient
+from paramserver.errors import JobError, RequestError
+from paramserver.events import Beat, Counters, Outcome, Phase, PullParked, Verdict
+from paramserver.session import Pulled
+from paramserver.training import Pull, Push, Step, training
+from paramserver.types import Tensors
+from worker.prefetch import Prefetch
+from worker.tally import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What replicas have to do.
+
+    Attributes:
+        steps: of each rank.
+        step: returns how a rank's gradients are made; called once for each start of a replica.
+        initial: returns the first weights by key.
+    """
+
+    steps: tuple[int, ...]
+    step: Callable[[int], Step[Any]]
+    initial: Callable[[], Tensors]
+
+
+class ReplicaLoop:
+    """A replica that has joined.
+
+    Args:
+        client: its calls.
+        task: what to do.
+    """
+
+    def __init__(self, client: ReplicaClient, task: Task) -> None:
+        self.client = client
+        self._task = task
+        self._steps = task.steps[client.rank]
+        self._lock = threading.Lock()
+        self._clock = client.clock  # guarded by _lock
+        self._tally = Tally(time.monotonic())  # guarded by _lock
+        self._batches: Prefetch[Any] | None = None  # guarded by _lock
+
+    def beat(self) -> Beat:
+        """Return what a heartbeat says of it; any thread may ask."""
+        with self._lock:
+            counters = self._tally.counters(time.monotonic())
+            return Beat(self.client.replica, self._clock, self._steps, self._tally.phase, counters)
+
+    def counters(self) -> Counters:
+        """Return what it has done; any thread may ask."""
+        return self.beat().counters
+
+    def run(self) -> None:
+        """Train from the clock that the join gave to the last step, and wait for what becomes of that.
+
+        Raises:
+            FencedError: this replica counts no more.
+            RequestError: data or model are not in order.
+            JobError: something failed, or it was told to stop.
+        """
+        try:
+            if self.client.rank == 0 and not self.client.sealed:
+                self.client.initialise(self._task.initial())
+            self._train(self.client.clock)
+        finally:
+            with self._lock:
+                self._tally.lost()
+                self._tally.enter(Phase.IDLE, time.monotonic())
+
+    def stop(self, reason: str) -> None:
+        """Wait for no batch any more; the connection has to be stopped beside. Any thread may call."""
+        with self._lock:
+            batches = self._batches
+        if batches is not None:
+            batches.stop(reason)
+
+    def _train(self, start_clock: int) -> None:
+        work = self._task.step(self.client.rank)
+        timeout_seconds = self.client.job.step_timeout_seconds
+        with Prefetch(work.batch_at, start_clock, self._steps, timeout_seconds) as batches:
+            with self._lock:
+                self._batches = batches
+            step = Step(batches.batch_at, self._timed_gradient(work))
+            generator = training(step, self._steps, start_clock)
+            answer: Pulled | Verdict | None = None
+            while True:
+                try:
+                    asked = generator.send(answer)  # type: ignore[arg-type]  # None begins a generator
+                except StopIteration:
+                    return
+                answer = self._pull(asked) if isinstance(asked, Pull) else self._push(asked)
+
+    def _pull(self, asked: Pull) -> Pulled:
+        self._enter(Phase.PULL)
+        pulled = self.client.pull(asked.clock, self._note_wait)
+        self._enter(Phase.IDLE)
+        with self._lock:
+            self._tally.pulled(pulled.clock_gap, pulled.verdict)
+        return pulled
+
+    def _push(self, asked: Push) -> Verdict:
+        with self._lock:
+            self._tally.computed(asked.samples, asked.loss)
+        self._enter(Phase.PUSH)
+        verdict = self.client.push(asked.clock, asked.gradients, asked.samples)
+        self._enter(Phase.IDLE)
+        with self._lock:
+            self._tally.decided(verdict)
+            self._clock = asked.clock + 1
+        if verdict.outcome is Outcome.FENCED:
+            raise FencedError(verdict.reason, verdict.generation, verdict.clock)
+        return verdict
+
+    def _timed_gradient(self, work: Step[Any]) -> Callable[[Tensors, Any], tuple[float, Tensors, int]]:
+        def gradient(values: Tensors, batch: Any) -> tuple[float, Tensors, int]:
+            self._enter(Phase.COMPUTE)
+            try:
+                return work.gradient(values, batch)
+            except (RequestError, JobError):
+                raise
+            except Exception as error:
+                raise JobError(f"A gradient cannot be computed: {type(error).__name__}: {error}.") from error
+            finally:
+                self._enter(Phase.IDLE)
+
+        return gradient
+
+    def _note_wait(self, parked: PullParked | None) -> None:
+        self._enter(Phase.PULL if parked is None else Phase.WAIT)
+
+    def _enter(self, phase: Phase) -> None:
+        with self._lock:
+            self._tally.enter(phase, time.monotonic())
