@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from paramserver.errors import Fault, JobError, RequestError
 from paramserver.events import ScoreReceived
@@ -87,7 +88,7 @@ class Service:
                     guarded("Push", transfers.push), None, _serialised
                 ),
                 "Pull": grpc.unary_stream_rpc_method_handler(
-                    guarded("Pull", transfers.pull), pb.PullRequest.FromString, None
+                    guarded("Pull", _parsed(transfers.pull, pb.PullRequest)), None, None
                 ),
             },
         )
@@ -162,7 +163,20 @@ def guarded(name: str, call: Call) -> Call:
 
 
 def _unary(name: str, call: Call, kind: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_unary_rpc_method_handler(guarded(name, call), kind.FromString, _serialised)
+    return grpc.unary_unary_rpc_method_handler(guarded(name, _parsed(call, kind)), None, _serialised)
+
+
+def _parsed(call: Call, kind: Any) -> Call:
+    """Parse a request here, where an error can leave as a sentence."""
+
+    async def run(raw: bytes, context: Context) -> Any:
+        try:
+            message = kind.FromString(raw)
+        except DecodeError as error:
+            raise RequestError(f"A message of {len(raw):,} bytes is not a {kind.DESCRIPTOR.name}.") from error
+        return await call(message, context)
+
+    return run
 
 
 def _serialised(message: Any) -> bytes:

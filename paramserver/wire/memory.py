@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Tell the C library's allocator to keep freed memory for this process instead of giving it back.
 
     By default glibc gives a freed mebibyte back to the system at once, and every page of the next one has to
-    be found and cleared again: a quarter of a server's time in a push of 100 MB. It concerns the whole process,
-    so it is for a program to call, once, at its start.
+    be found and cleared again: a quarter of a server's time in a push of 100 MB. It concerns the whole
+    process, so it is for a program to call, once, at its start.
 
     Returns:
         Whether there was such an allocator. Elsewhere (musl, macOS) nothing changes.
