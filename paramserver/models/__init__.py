@@ -5,8 +5,9 @@ their initial values, its logits, its loss and gradients. ``score`` and ``probab
 what people read.
 """
 
+from paramserver.models.kinds import MODELS, build_model
 from paramserver.models.model import Model
-from paramserver.models.scoring import Score, probabilities, score
-from paramserver.models.spec import build_model
+from paramserver.models.scoring import Score, area_under_curve, probabilities, score
+from paramserver.models.spec import OPTIONS
 
-__all__ = ["Model", "Score", "build_model", "probabilities", "score"]
+__all__ = ["MODELS", "OPTIONS", "Model", "Score", "area_under_curve", "build_model", "probabilities", "score"]

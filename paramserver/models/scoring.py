@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paramserver.autodiff import cross_entropies, softmax
+from paramserver.autodiff import binary_cross_entropies, cross_entropies, sigmoid, softmax
 from paramserver.errors import RequestError
-from paramserver.models.model import Model
-from paramserver.types import AnyArray, Array, Tensors
+from paramserver.models.model import Model, Values
+from paramserver.types import AnyArray, Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,24 +17,29 @@ class Score:
     """How well a model does on some samples.
 
     Attributes:
-        loss: mean cross-entropy in nats.
-        accuracy: the share of samples whose largest logit is that of their label, 0 to 1.
+        loss: mean cross-entropy in nats, or in a regression the mean squared error.
+        accuracy: the share of samples whose predicted class is their label, 0 to 1; in a regression R2, the
+            share of the variance that is explained: 1 at best, 0 for always predicting the mean, below that
+            for less.
         samples: how many were scored.
+        auc: for two classes by one logit: how often a sample of label 1 has the larger logit of a random pair
+            of both labels, 0 to 1. None for other models, and where all labels are equal.
     """
 
     loss: float
     accuracy: float
     samples: int
+    auc: float | None = None
 
 
-def score(model: Model, values: Tensors, inputs: Array, labels: AnyArray, batch: int = 1000) -> Score:
+def score(model: Model, values: Values, inputs: AnyArray, labels: AnyArray, batch: int = 1000) -> Score:
     """Score a model on labelled samples.
 
     Args:
         model: the model.
         values: a float32 tensor for each key.
-        inputs: ``(samples, features) float32``.
-        labels: ``(samples,) int64``, each in ``[0, classes)``.
+        inputs: ``(samples, features)`` in the dtype of the model's inputs.
+        labels: ``(samples,)``, int64 in ``[0, classes)`` or in a regression float32.
         batch: how many samples go through the model at once; it bounds the memory, not the result, which is
             summed in float64.
 
@@ -45,29 +50,69 @@ def score(model: Model, values: Tensors, inputs: Array, labels: AnyArray, batch:
         raise RequestError(f"A batch has at least 1 sample, found {batch}. Choose a larger one.")
     model.check_inputs(inputs)
     model.check_labels(labels, samples=len(inputs))
-    loss, right = 0.0, 0
-    for start in range(0, len(labels), batch):
-        rows = slice(start, start + batch)
-        logits = model.logits(values, inputs[rows])
-        # Diverged weights make logits of infinity or NaN: then the loss says so, not a warning.
-        with np.errstate(over="ignore", invalid="ignore"):
-            loss += float(cross_entropies(logits, labels[rows]).sum(dtype=np.float64))
-        right += int(np.count_nonzero(logits.argmax(axis=1) == labels[rows]))
-    return Score(loss / len(labels), right / len(labels), len(labels))
+    starts = range(0, len(labels), batch)
+    logits = np.concatenate([model.logits(values, inputs[start : start + batch]) for start in starts])
+    # Diverged weights make logits of infinity or NaN: then the loss says so, not a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if model.task == "regression":
+            return _regression(logits.astype(np.float64), labels.astype(np.float64))
+        if model.task == "binary":
+            loss = binary_cross_entropies(logits, labels).mean(dtype=np.float64)
+            right, auc = (logits > 0) == labels, area_under_curve(logits, labels)
+        else:
+            loss, auc = cross_entropies(logits, labels).mean(dtype=np.float64), None
+            right = logits.argmax(axis=1) == labels
+    return Score(float(loss), int(np.count_nonzero(right)) / len(labels), len(labels), auc)
+
+
+def _regression(predictions: AnyArray, targets: AnyArray) -> Score:
+    loss = float(np.square(predictions - targets).mean())
+    variance = float(targets.var())
+    # Equal targets have no variance to explain: then a perfect prediction counts 1, any other 0.
+    explained = 1 - loss / variance if variance else float(loss == 0)
+    return Score(loss, explained, len(targets))
+
+
+def area_under_curve(logits: Array, labels: AnyArray) -> float | None:
+    """Compute the area under the receiver operating characteristic from ranks.
+
+    Hanley and McNeil, The meaning and use of the area under a receiver operating characteristic (ROC) curve,
+    1982: the share of pairs of both labels in which the sample of label 1 has the larger logit; ties count
+    half.
+
+    Args:
+        logits: ``(samples,)`` floats.
+        labels: ``(samples,) int64``, each 0 or 1.
+
+    Returns:
+        0 to 1, or None where one of the labels does not occur.
+
+    Example:
+        >>> area_under_curve(np.float32([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+        0.75
+    """
+    ones = int(np.count_nonzero(labels))
+    zeros = len(labels) - ones
+    if not ones or not zeros:
+        return None
+    _, places, counts = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of each value, from 1
+    rank_sum = float(ranks[places[labels == 1]].sum())
+    return (rank_sum - ones * (ones + 1) / 2) / (ones * zeros)
 
 
 def probabilities(logits: Array) -> Array:
     """Turn logits into probabilities.
 
     Args:
-        logits: ``(batch, classes) float32``, of any size.
+        logits: ``(batch, classes) float32``, of any size, or ``(batch,)`` of a model of two classes.
 
     Returns:
-        ``(batch, classes) float32``; each row sums to 1.
+        ``(batch, classes) float32``; each row sums to 1. Of one logit a sample ``(batch, 2)``.
 
     Example:
         >>> probabilities(np.array([[1000.0, 1000.0]], np.float32))
         array([[0.5, 0.5]], dtype=float32)
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        return softmax(logits)
+        return softmax(logits) if logits.ndim == 2 else np.stack([sigmoid(-logits), sigmoid(logits)], axis=1)

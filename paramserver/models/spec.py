@@ -1,117 +1,111 @@
-"""From the text of a model, such as ``mlp:256,128``, to the model.
+"""The text of a model, such as ``mlp:256,128:tanh:dropout=0.2``, taken apart.
 
-To add a kind of model, write a function from its text after the colon to nodes, and add a row to ``KINDS``.
+It is a kind, then numbers between commas where the kind has some, then options in any order, each after a
+colon.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
-from paramserver.autodiff import GraphBuilder, Node
 from paramserver.errors import RequestError, did_you_mean
-from paramserver.models.layers import dense
-from paramserver.models.model import Model
+from paramserver.models.layers import Activation
 
-HIDDEN_LAYERS_MAX: Final = 64
-"""Deeper stacks of plain dense layers do not train, and each layer costs two keys."""
+NUMBERS: Final = re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*", re.ASCII)
 
-WEIGHTS_MAX: Final = 2**31
-"""8 GiB of float32 in one job: more is a slip of the pen."""
+OPTIONS: Final = {
+    "activation": "relu, tanh or sigmoid: what follows each hidden layer (relu)",
+    "norm": "norm: layer normalisation before each activation",
+    "dropout": "dropout=RATE: the share of hidden values that a training step leaves out",
+    "image": "HEIGHTxWIDTHxCHANNELS: of images that are not square",
+}
+"""The options of models, with a line each."""
 
-Scales = dict[str, float]
-"""The standard deviation of the initial values, by key."""
+_ACTIVATIONS: Final[tuple[Activation, ...]] = get_args(Activation)
 
 
-def build_model(spec: str, features: int, classes: int) -> Model:
-    """Build a model from its text.
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model's text, taken apart.
+
+    Attributes:
+        text: without spaces, in lower case.
+        kind: the word before the first colon.
+        numbers: after it; empty where there are none.
+        activation: after each hidden layer.
+        norm: whether there is layer normalisation.
+        dropout: the share of hidden values left out in training, in [0, 1).
+        image: height, width and channels, where they are stated.
+    """
+
+    text: str
+    kind: str
+    numbers: tuple[int, ...] = ()
+    activation: Activation = "relu"
+    norm: bool = False
+    dropout: float = 0.0
+    image: tuple[int, int, int] | None = None
+
+
+def parse_spec(text: str, numbers: tuple[int, int], options: Collection[str]) -> Spec:
+    """Take a model's text apart.
 
     Args:
-        spec: ``softmax`` (softmax regression) or ``mlp:256,128`` (a multi-layer perceptron with relu after
-            each hidden layer of the given widths).
-        features: the width of an input row, at least 1.
-        classes: the number of classes, at least 2.
-
-    Returns:
-        The model; its ``spec`` is the text without spaces, in lower case.
+        text: without spaces, in lower case.
+        numbers: how many numbers this kind of model takes, at least and at most.
+        options: names in ``OPTIONS`` that it has.
 
     Raises:
-        RequestError: the text names no model, or a number is out of range.
+        RequestError: numbers are missing or surplus, or an option is unknown, stated twice, or not of this
+            kind of model.
 
     Example:
-        >>> model = build_model("mlp:16", features=4, classes=3)
-        >>> dict(model.shapes)
-        {'dense1/bias': (16,), 'dense1/weight': (4, 16), 'dense2/bias': (3,), 'dense2/weight': (16, 3)}
+        >>> spec = parse_spec("mlp:64,32:tanh:dropout=0.5", (1, 64), ["activation", "dropout"])
+        >>> spec.numbers, spec.activation, spec.dropout
+        ((64, 32), 'tanh', 0.5)
     """
-    if features < 1 or classes < 2:
+    kind, *parts = text.split(":")
+    stated: tuple[int, ...] = ()
+    if parts and NUMBERS.fullmatch(parts[0]):
+        stated = tuple(int(number) for number in parts.pop(0).split(","))
+    least, most = numbers
+    if len(stated) < least:
         raise RequestError(
-            f"A model takes at least 1 feature and 2 classes, found {features} and {classes}. "
-            "Check the data: a classifier has nothing to learn from a single class."
+            f"The model '{text}' does not say its sizes: expected {least} or more whole numbers from 1 up "
+            f"between commas after the word, such as {kind}:256,128."
         )
-    canonical = "".join(spec.split()).lower()
-    kind = canonical.partition(":")[0]
-    if kind not in KINDS:
+    if len(stated) > most:
         raise RequestError(
-            f"The model '{spec}' is unknown: expected softmax, or mlp with its hidden widths "
-            f"such as mlp:256,128.{did_you_mean(kind, KINDS)}"
+            f"The model '{text}' states {len(stated)} numbers, but {kind} takes "
+            + (f"at most {most}. Leave some out." if most else "none. Leave them out, or choose mlp.")
         )
-    build = GraphBuilder()
-    inputs = build.input("inputs", ("batch", features))
-    labels = build.input("labels", ("batch",), "int64")
-    logits, scales = KINDS[kind](build, inputs, classes, canonical)
-    build.apply("softmax_cross_entropy", logits, labels, name="loss")
-    graph = build.graph()
-    weights = sum(math.prod(map(int, node.shape)) for node in graph.parameters)
-    if weights > WEIGHTS_MAX:
-        raise RequestError(
-            f"The model '{canonical}' on {features} features has {weights} weights; "
-            f"at most {WEIGHTS_MAX} are allowed. Make its layers narrower."
-        )
-    return Model(canonical, features, classes, graph, MappingProxyType(scales))
+    found: dict[str, Any] = {}
+    for part in parts:
+        name, value = _option(part)
+        if name not in options:
+            known = "; ".join(OPTIONS[name] for name in options) or "none"
+            near = did_you_mean(part, [*_ACTIVATIONS, "norm", "dropout=0.2"]) if options else ""
+            raise RequestError(
+                f"The model '{text}' has the option '{part}', but the options of {kind} are: {known}.{near}"
+            )
+        if name in found:
+            raise RequestError(f"The model '{text}' states its {name} twice. Leave one out.")
+        found[name] = value
+    return Spec(text, kind, stated, **found)
 
 
-def _softmax(build: GraphBuilder, inputs: Node, classes: int, spec: str) -> tuple[Node, Scales]:
-    if spec != "softmax":
-        raise RequestError(f"The model softmax has no hidden layers, found '{spec}'. Did you mean 'mlp'?")
-    return _stack(build, inputs, [], classes)
-
-
-def _mlp(build: GraphBuilder, inputs: Node, classes: int, spec: str) -> tuple[Node, Scales]:
-    if not re.fullmatch(r"mlp:[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*", spec):
-        raise RequestError(
-            f"The model '{spec}' does not say its hidden widths: expected whole numbers from 1 up "
-            "between commas, such as mlp:128 or mlp:256,128."
-        )
-    widths = [int(width) for width in spec.removeprefix("mlp:").split(",")]
-    if len(widths) > HIDDEN_LAYERS_MAX:
-        raise RequestError(
-            f"The model '{spec}' has {len(widths)} hidden layers; at most {HIDDEN_LAYERS_MAX} are allowed. "
-            "Leave some out."
-        )
-    return _stack(build, inputs, widths, classes)
-
-
-def _stack(build: GraphBuilder, inputs: Node, widths: list[int], classes: int) -> tuple[Node, Scales]:
-    """Add dense layers dense1, dense2, ...: the hidden ones with relu, the last one to the logits."""
-    scales: Scales = {}
-    hidden = inputs
-    for number, width in enumerate([*widths, classes], start=1):
-        layer, fan_in = f"dense{number}", int(hidden.shape[-1])
-        scales[f"{layer}/bias"] = 0.0
-        if number > len(widths):
-            scales[f"{layer}/weight"] = math.sqrt(2 / (fan_in + width))
-            hidden = dense(build, layer, hidden, width, name="logits")
-        else:
-            scales[f"{layer}/weight"] = math.sqrt(2 / fan_in)
-            hidden = build.apply("relu", dense(build, layer, hidden, width), name=f"{layer}/relu")
-    return hidden, scales
-
-
-KINDS: Final[dict[str, Callable[[GraphBuilder, Node, int, str], tuple[Node, Scales]]]] = {
-    "softmax": _softmax,
-    "mlp": _mlp,
-}
-"""The kinds of models by the word before the colon."""
+def _option(part: str) -> tuple[str, Any]:
+    """Give the name of an option and its value; no name where it is none."""
+    if part in _ACTIVATIONS:
+        return "activation", part
+    if part == "norm":
+        return "norm", True
+    if re.fullmatch(r"dropout=(0|0?\.[0-9]+)", part, re.ASCII):
+        return "dropout", float(part.removeprefix("dropout="))
+    if re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}(x[1-9][0-9]{0,3})?", part, re.ASCII):
+        height, width, *channels = map(int, part.split("x"))
+        return "image", (height, width, *(channels or [1]))
+    return "", None
