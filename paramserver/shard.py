@@ -17,7 +17,7 @@ from paramserver.errors import Fault, RequestError
 from paramserver.optim import build_optimizer
 from paramserver.parking import NOT_BEFORE_START, Parked, ParkingLot
 from paramserver.placement import slice_shape
-from paramserver.weights import Gradients, Weights
+from paramserver.weights import Empty, Gradients, Weights, empty
 
 Effects = list[ev.ShardEffect]
 
@@ -27,10 +27,12 @@ class Shard:
 
     Args:
         index: the shard's number within the job, from 0.
+        empty: makes the arrays that new weights are written to.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, empty: Empty = empty) -> None:
         self.index = index
+        self._empty = empty
         self._orders = 0
         self._rule: Consistency | None = None
         self._weights: Weights | None = None
@@ -123,6 +125,7 @@ class Shard:
             build_optimizer(job.optimizer, job.learning_rate, job.schedule, job.versions_total),
             # Two, so that an observer finds one round on all shards while the next is being applied.
             versions_kept=2 if self._rule.gathers else 1,
+            empty=self._empty,
         )
 
     def _change_membership(self, order: ev.MembershipChanged) -> Effects:

@@ -6,7 +6,7 @@ reference, so a reader holds one version for as long as its bytes travel, and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,14 @@ from paramserver.types import Array
 Gradients = Mapping[Slice, Array]
 """A gradient of a shard's slices, float32, each of its slice's shape."""
 
+Empty = Callable[[tuple[int, ...]], Array]
+"""Makes a float32 array of a shape, in C order, with any content."""
+
+
+def empty(shape: tuple[int, ...]) -> Array:
+    """Return a fresh float32 array with any content."""
+    return np.empty(shape, np.float32)
+
 
 class Weights:
     """The weights of one shard.
@@ -27,11 +35,17 @@ class Weights:
         shapes: of the slices that the shard owns.
         optimizer: turns a gradient into an update, element by element.
         versions_kept: snapshots that an observer can still ask for, >= 1.
+        empty: where new weights are written; a host may use memory again that no reader holds.
     """
 
     def __init__(
-        self, shapes: Mapping[Slice, tuple[int, ...]], optimizer: Optimizer, versions_kept: int
+        self,
+        shapes: Mapping[Slice, tuple[int, ...]],
+        optimizer: Optimizer,
+        versions_kept: int,
+        empty: Empty = empty,
     ) -> None:
+        self._empty = empty
         self.shapes = dict(shapes)
         self._optimizer = optimizer
         self._versions_kept = versions_kept
@@ -95,7 +109,7 @@ class Weights:
         if any(leaves):
             mean: dict[Slice, Array] = {}
             for part, shape in self.shapes.items():
-                mean[part] = np.empty(shape, np.float32)
+                mean[part] = self._empty(shape)
                 combine([leaf and (leaf[0][part], leaf[1]) for leaf in leaves], out=mean[part])
             after = self._updated(mean)
         self._publish(replace(after, rounds=after.rounds + 1))
@@ -131,7 +145,7 @@ class Weights:
         before = self.newest
         values: dict[Slice, Array] = {}
         for part, weights in before.values.items():
-            out = np.empty_like(weights)
+            out = self._empty(weights.shape)
             apply(self._optimizer, weights, gradients[part], self._state[part], before.version, out)
             out.flags.writeable = False
             values[part] = out

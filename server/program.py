@@ -103,7 +103,9 @@ class _Server:
         self._health = health.aio.HealthServicer()
         pool = ThreadPoolExecutor(POOL_THREADS, "shard")
         stack.callback(pool.shutdown, wait=True)
-        self._shards = Shards(options.server, options.shards, pool, self._requests, self._report, self._fail)
+        self._shards = Shards(
+            options.server, options.shards, pool, self._requests, self._buffers, self._report, self._fail
+        )
 
     async def start(self) -> None:
         """Bind the port, reach the coordinator, and say where this server listens."""

@@ -30,6 +30,7 @@ from paramserver.shard import Shard
 from paramserver.types import Shapes
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.receive import bytes_of, slice_headers
+from server.buffers import Buffers
 from server.host import Broken, HostStatistics, Lane, ShardHost
 from server.requests import Requests
 
@@ -73,6 +74,7 @@ class Shards:
         count: how many shards it owns.
         pool: threads for what takes longer.
         requests: where answers go.
+        buffers: where the shards write new weights.
         report: gets the shards' reports, in order.
         fail: called with a sentence if a shard itself breaks.
 
@@ -86,6 +88,7 @@ class Shards:
         count: int,
         pool: Executor,
         requests: Requests,
+        buffers: Buffers,
         report: Callable[[Report], None],
         fail: Callable[[str], None],
     ) -> None:
@@ -101,7 +104,12 @@ class Shards:
         self._end: JobEnded | None = None
         self._going = set(range(self.first, self.first + count))
         self._lanes = [
-            Lane(ShardHost(Shard(index), loop.time), pool, loop.call_soon_threadsafe, self._deliver)
+            Lane(
+                ShardHost(Shard(index, buffers.empty), loop.time),
+                pool,
+                loop.call_soon_threadsafe,
+                self._deliver,
+            )
             for index in sorted(self._going)
         ]
 
