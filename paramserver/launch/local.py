@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from paramserver.errors import JobError
@@ -61,7 +60,7 @@ def run_processes(
         launch = _Launch(plan, folder, children, interruption, reporter)
         launch.start()
         launch.follow()
-    return _read_summary(plan, folder)
+    return _complete(plan, folder)
 
 
 class _Launch:
@@ -167,8 +166,9 @@ class _Launch:
             self._interruption.wait(LOOK_SECONDS)
         if not self._bad() and not vigil.reason:
             return
-        if vigil.reason and not (first and (first[0].code or 0) < 0):
-            raise JobError(vigil.reason)
+        reason = vigil.reason or read_summary(self._folder).get("reason")
+        if reason and not (first and (first[0].code or 0) < 0):
+            raise JobError(reason)
         raise JobError(f"{(first or self._children.all)[0].epitaph()} The logs are in {self._folder.logs}.")
 
 
@@ -225,13 +225,20 @@ class _Vigil:
         return ""
 
 
-def _read_summary(plan: Plan, folder: RunFolder) -> dict[str, Any]:
-    """Read the coordinator's summary, and score the checkpoint where the evaluator came too late to."""
-    path: Path = folder.path / "summary.json"
+def read_summary(folder: RunFolder) -> dict[str, Any]:
+    """Read the summary that a coordinator has written; empty if there is none."""
     try:
-        summary: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise JobError(f"The coordinator left no summary at {path}: {error}.") from None
+        summary: dict[str, Any] = json.loads((folder.path / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary
+
+
+def _complete(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    """Return the summary, with a score of the checkpoint where the evaluator came too late to give one."""
+    summary = read_summary(folder)
+    if not summary:
+        raise JobError(f"The coordinator left no summary. The logs are in {folder.logs}.")
     if summary.get("accuracy") is None:
         test = plan.splits.test
         found = score(plan.model, read_checkpoint(folder.checkpoint).weights, test.inputs, test.labels)

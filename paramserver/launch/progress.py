@@ -19,6 +19,12 @@ LINE_SECONDS = 3.0
 WINDOW_SECONDS = 10.0
 """Over which the present speed is taken."""
 
+STALL_SECONDS = 3.0
+"""News comes with heartbeats, about every second. Only after a longer silence does the speed fall."""
+
+REDRAW_SECONDS = 0.1
+"""Between two drawings of the live line: as often as an eye can follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -63,6 +69,10 @@ class Speed:
 
     def see(self, now: float, moment: Moment) -> None:
         """Take in how the job stands at a time in seconds."""
+        if self._seen:
+            then, before = self._seen[-1]
+            if moment.samples == before.samples and now < then + STALL_SECONDS:
+                return
         self._seen.append((now, moment))
         while len(self._seen) > 2 and self._seen[1][0] <= now - self._window_seconds:
             self._seen.popleft()
@@ -167,6 +177,7 @@ class LiveLine:
 
     def __init__(self, console: Console) -> None:
         self._speed = Speed()
+        self._next = -math.inf
         self._progress = Progress(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -186,8 +197,12 @@ class LiveLine:
         self._progress.refresh()
 
     def update(self, moment: Moment) -> None:
-        """Draw the line anew."""
-        self._speed.see(time.monotonic(), moment)
+        """Draw the line anew, if the last drawing is old enough."""
+        now = time.monotonic()
+        self._speed.see(now, moment)
+        if now < self._next:
+            return
+        self._next = now + REDRAW_SECONDS
         shown = "  ".join(figures(moment, self._speed.samples_per_second))
         self._progress.update(self._task, completed=moment.fraction, figures=shown or "starting")
         self._progress.refresh()
@@ -233,3 +248,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def count(number: int, what: str) -> str:
+    """Write a number of things.
+
+    Example:
+        >>> count(1, "worker"), count(2_000, "worker")
+        ('1 worker', '2,000 workers')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

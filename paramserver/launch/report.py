@@ -12,7 +12,7 @@ from rich.text import Text
 
 from paramserver.accounting import GRADIENT_NAMES, shares
 from paramserver.events import PHASES
-from paramserver.launch.progress import duration
+from paramserver.launch.progress import count, duration
 
 ROWS_MAX = 10
 """Rows of a histogram; beyond that several values share a row."""
@@ -41,8 +41,11 @@ def print_report(console: Console, summary: Mapping[str, Any], folder: object) -
         parts.append(_distribution(title, unit, summary[key], blocks, marks=key == "clock_gap"))
     parts += [_verdicts(summary), _time_budget(summary["time_budget"])]
     parts += [Text(note) for note in summary["notes"]]
-    for part in parts:
-        console.print(Padding(part, (0, 0, 1, 0), expand=False))
+    with console.capture() as captured:
+        for part in parts:
+            console.print(Padding(part, (0, 0, 1, 0), expand=False))
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)  # as rendered, without the filling at the right
     # A path is to be copied, so it must not be broken into lines.
     console.print(f"The run folder is {folder}.", markup=False, highlight=False, soft_wrap=True)
 
@@ -111,10 +114,12 @@ def _figures(summary: Mapping[str, Any]) -> RenderableType:
     table.add_row("test accuracy", f"{summary['accuracy']:.4f} on {samples:,} samples")
     table.add_row("test loss", _number(summary["loss"], ".4f"))
     if validation:
-        table.add_row("validation accuracy", f"{validation[-1]['accuracy']:.4f}")
+        table.add_row(
+            "validation accuracy", f"{validation[-1]['accuracy']:.4f} at version {validation[-1]['version']}"
+        )
     table.add_row("speed", f"{_number(summary['samples_per_second'], ',.0f')} samples/s")
     table.add_row("training time", _seconds(summary["wall_seconds"]))
-    table.add_row("consistency", f"{summary['consistency']}, {summary['replicas']} replicas")
+    table.add_row("consistency", f"{summary['consistency']}, {count(summary['replicas'], 'replica')}")
     versions = summary["versions"]
     where = "each of the shards" if len(set(versions)) == 1 and len(versions) > 1 else "the shards"
     told = str(versions[0]) if len(set(versions)) == 1 else ", ".join(map(str, versions))
@@ -135,16 +140,16 @@ def _distribution(
     if bound is not None:
         heading.append(f", bound {bound}", style="not bold")
     rows = histogram_rows(found["histogram"], bound if marks else None)
-    most, total = max(count for _, _, count in rows), sum(count for _, _, count in rows)
+    most, total = max(times for _, _, times in rows), sum(times for _, _, times in rows)
     table = Table.grid(padding=(0, 1))
     for justify in ("right", "left", "right", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
-    for first, last, count in rows:
+    for first, last, times in rows:
         table.add_row(
             f"  {first}" if first == last else f"  {first} to {last}",
-            bar(count / most, BAR_CELLS, blocks).ljust(BAR_CELLS),
-            f"{count:,}",
-            f"{count / total:.1%}",
+            bar(times / most, BAR_CELLS, blocks).ljust(BAR_CELLS),
+            f"{times:,}",
+            f"{times / total:.1%}",
             "<- bound" if marks and bound is not None and first <= bound <= last else "",
         )
     return Group(heading, table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 from paramserver.errors import JobError, RequestError
 from paramserver.job import Job
 from paramserver.launch.interruption import Interrupted, Interruption
-from paramserver.launch.local import run_processes
+from paramserver.launch.local import read_summary, run_processes
 from paramserver.launch.loop import run_loop
 from paramserver.launch.plan import Plan, make_plan
 from paramserver.launch.programs import PROGRAMS, command
-from paramserver.launch.progress import Reporter, Silence
+from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
 from paramserver.storage import RunFolder, create_run_folder
 
@@ -72,7 +71,7 @@ def _run(plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Re
         summary = engine(plan, folder, interruption, reporter)
     except (JobError, RequestError, Interrupted) as error:
         outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
-        summary = {**_written(folder), **details, "outcome": outcome, "reason": str(error)}
+        summary = {**read_summary(folder), **details, "outcome": outcome, "reason": str(error)}
         folder.write_json("summary.json", summary)
         if isinstance(error, RequestError):
             raise JobError(str(error)) from error
@@ -89,29 +88,16 @@ def _run(plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Re
     return summary
 
 
-def _written(folder: RunFolder) -> dict[str, Any]:
-    """Return what the coordinator of a failed job has still written, if anything."""
-    try:
-        summary: dict[str, Any] = json.loads((folder.path / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return summary
-
-
 def _opening(plan: Plan, folder: RunFolder) -> str:
     job = plan.job
     if job.engine == "sequential":
         where = f"{job.replicas} replicas in one plain loop"
     else:
         where = (
-            f"{_count(job.workers, 'worker')} x {_count(job.threads, 'thread')}, "
-            f"{_count(job.servers, 'server')} x {_count(job.shards, 'shard')}"
+            f"{count(job.workers, 'worker')} x {count(job.threads, 'thread')}, "
+            f"{count(job.servers, 'server')} x {count(job.shards, 'shard')}"
         )
     return (
         f"Training {plan.model.spec} on {Path(job.data).name}, {job.consistency}: {where}.\n"
         f"The run folder is {folder.path}."
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

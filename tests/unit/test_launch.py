@@ -125,6 +125,16 @@ def test_speed_looks_back_over_its_window_only():
     assert speed.seconds_to_go == pytest.approx(20.0)
 
 
+def test_speed_does_not_fall_between_two_heartbeats_but_in_a_stall():
+    speed = Speed()
+    speed.see(0.0, Moment(0.0, 0))
+    speed.see(1.0, Moment(0.1, 100))
+    speed.see(1.9, Moment(0.1, 100))
+    assert speed.samples_per_second == pytest.approx(100)
+    speed.see(4.0, Moment(0.1, 100))
+    assert speed.samples_per_second == pytest.approx(25)
+
+
 def test_quiet_shows_nothing_and_a_pipe_gets_no_codes():
     stream = io.StringIO()
     assert isinstance(make_reporter(Console(file=stream, force_terminal=False), quiet=True), Silence)
