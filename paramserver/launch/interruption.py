@@ -44,6 +44,8 @@ class Interruption:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # started with nohup
             self._before[number] = signal.signal(number, self._note)
         return self
 

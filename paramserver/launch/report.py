@@ -122,7 +122,7 @@ def _figures(summary: Mapping[str, Any]) -> RenderableType:
     table.add_row("consistency", f"{summary['consistency']}, {count(summary['replicas'], 'replica')}")
     versions = summary["versions"]
     where = "each of the shards" if len(set(versions)) == 1 and len(versions) > 1 else "the shards"
-    told = str(versions[0]) if len(set(versions)) == 1 else ", ".join(map(str, versions))
+    told = ", ".join(f"{version:,}" for version in (versions if len(set(versions)) > 1 else versions[:1]))
     table.add_row("versions", f"{told} on {where}" if len(versions) > 1 else told)
     table.add_row("optimizer", summary["learning_rate_rule"])
     table.add_row("weights SHA-256", f"{summary['weights_sha256'][:16]}…")

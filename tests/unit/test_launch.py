@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -100,6 +101,21 @@ def test_a_signal_wakes_a_wait_and_is_raised_with_its_exit_code():
             interruption.check()
     assert interrupted.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            interruption.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_processes_are_started_before_grpc_is_loaded():
+    program = "import sys; import paramserver.launch.run; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
 def test_plain_lines_come_every_few_seconds_and_say_what_is_known():
