@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from paramserver.data import synthetic_data
-from paramserver.data.synthetic_spec import KINDS, PREFIX
+from paramserver.data.synthetic_spec import PREFIX
 from paramserver.datasets.csv_file import load_csv, read_csv
 from paramserver.datasets.digits import load_digits
 from paramserver.datasets.fashion_mnist import load_fashion_mnist
 from paramserver.datasets.flights import load_flights
 from paramserver.datasets.npz import load_npz
+from paramserver.datasets.sources import SOURCES
 from paramserver.datasets.splits import Splits, cut_whole
 from paramserver.errors import Fault, RequestError, did_you_mean
 
@@ -26,7 +27,7 @@ __all__ = [
     "read_csv",
 ]
 
-NAMES = ("digits", "fashion-mnist", "flights", *(f"{PREFIX}{kind}" for kind in KINDS))
+NAMES = tuple(SOURCES)
 """The data sets that have a name; synthetic ones take options, such as ``synthetic:spirals,n=3000``."""
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from paramserver.data import Dataset, Labels, stratified_indices
 from paramserver.datasets.idx import read_idx
+from paramserver.datasets.sources import cache_folder
 from paramserver.datasets.splits import SPLIT_SEED, VALIDATION_FRACTION, Splits, scale_images
 from paramserver.errors import RequestError
 
@@ -30,7 +31,10 @@ NAME = "fashion-mnist"
 
 
 def load_fashion_mnist(data_dir: Path | None = None) -> Splits:
-    """Read Fashion-MNIST from `data_dir`, else the folder in ``FASHION_MNIST``, else Debian's package.
+    """Read Fashion-MNIST from a folder.
+
+    It is `data_dir`, else the one in ``FASHION_MNIST``, else the one of fetched data, else that of Debian's
+    package.
 
     Args:
         data_dir: the folder with the four gzipped IDX files.
@@ -42,7 +46,7 @@ def load_fashion_mnist(data_dir: Path | None = None) -> Splits:
     Raises:
         RequestError: the files are not there (it says how to get them) or not sound.
     """
-    folder = _find_folder(data_dir)
+    folder = find_folder(data_dir)
     images, labels = _read_pair(folder, TRAIN_IMAGES, TRAIN_LABELS)
     rest, part = stratified_indices(labels, VALIDATION_FRACTION, SPLIT_SEED)
     test_images, test_labels = _read_pair(folder, TEST_IMAGES, TEST_LABELS)
@@ -54,29 +58,41 @@ def load_fashion_mnist(data_dir: Path | None = None) -> Splits:
     )
 
 
-def _find_folder(data_dir: Path | None) -> Path:
-    """Take the first folder that is named, and look nowhere else, so that a wrong name is not passed over."""
+def find_folder(data_dir: Path | None = None) -> Path:
+    """Find the folder with the four files.
+
+    A folder that is named is taken, and no other, so that a wrong name is not passed over.
+
+    Args:
+        data_dir: the folder, if it is named.
+
+    Raises:
+        RequestError: a file is missing; it says how to get them.
+    """
     variable = os.environ.get(FOLDER_VARIABLE)
     if data_dir is not None:
         folder, origin = data_dir, "--data-dir"
     elif variable:
         folder, origin = Path(variable), f"the variable {FOLDER_VARIABLE}"
     else:
-        folder, origin = DEBIAN_FOLDER, "where Debian's package puts it"
-    missing = [
-        name
-        for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
-        if not (folder / name).is_file()
-    ]
+        fetched = cache_folder() / NAME
+        if not _missing(fetched):
+            return fetched
+        folder, origin = DEBIAN_FOLDER, f"where Debian's package puts it; nor is it in {fetched}"
+    missing = _missing(folder)
     if missing:
         raise RequestError(
             f"The data set '{NAME}' was looked for in {folder} ({origin}), but {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not there. On Debian or Ubuntu install the package "
-            f"dataset-fashion-mnist; elsewhere fetch the four .gz files that "
-            f"https://github.com/zalandoresearch/fashion-mnist lists, and name their folder with --data-dir "
-            f"or {FOLDER_VARIABLE}."
+            f"{'is' if len(missing) == 1 else 'are'} not there. Fetch it with: paramserver data get {NAME}. "
+            f"Or install the package dataset-fashion-mnist of Debian or Ubuntu, or name the folder of the "
+            f"four .gz files with --data-dir or {FOLDER_VARIABLE}."
         )
     return folder
+
+
+def _missing(folder: Path) -> list[str]:
+    names = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+    return [name for name in names if not (folder / name).is_file()]
 
 
 def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[npt.NDArray[np.uint8], Labels]:
