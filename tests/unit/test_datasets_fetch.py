@@ -18,7 +18,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT under ways to fail; the path says which."""
+    """Serves the server's content under ways to fail; the path says which."""
 
     def do_GET(self):
         wanted = self.headers.get("Range")
@@ -34,9 +34,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if way == "garbage":
             self.wfile.write(b"this is not HTTP\r\n\r\n")
             return
-        body, status = CONTENT, 200
+        content = self.server.content
+        body, status = content, 200
         if wanted and way != "no-ranges":
-            body, status = CONTENT[begin:], 206
+            body, status = content[begin:], 206
         if way == "wrong":
             body = b"?" + body[1:]
         if way == "long":
@@ -45,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if status == 206:
             first = begin + 1 if way == "other-range" else begin
-            self.send_header("Content-Range", f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if way == "truncated" else body)
 
@@ -69,10 +70,12 @@ def server(monkeypatch):
 
 @pytest.fixture
 def source(server):
-    def serving(*ways):
+    def serving(*ways, content=CONTENT):
+        server.content = content
+        digest = hashlib.sha256(content).hexdigest()
         urls = tuple(f"http://127.0.0.1:{server.server_port}/{way}" for way in ways)
         return Source(
-            "toy", "a toy", "CC0", "is fetched", (RemoteFile("toy.bin", urls, len(CONTENT), SHA256),)
+            "toy", "a toy", "CC0", "is fetched", (RemoteFile("toy.bin", urls, len(content), digest),)
         )
 
     return serving
@@ -126,6 +129,11 @@ def test_what_broke_off_goes_on_where_it_ended(source, server, tmp_path):
     assert server.seen[-1] == ("/good", f"bytes={half}-")
     assert steps[0] == ("toy.bin", half, len(CONTENT))
     assert not (tmp_path / "toy.bin.part").exists()
+
+
+def test_a_small_part_is_kept_too(source, tmp_path):
+    refusal(source("truncated", content=b"small"), tmp_path)
+    assert (tmp_path / "toy.bin.part").read_bytes() == b"sm"
 
 
 def test_a_server_without_ranges_sends_the_whole_again(source, server, tmp_path):
