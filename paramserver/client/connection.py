@@ -281,7 +281,9 @@ class ReplicaClient(_Client):
             RequestError: the clock is not this replica's.
             JobError: a server did not answer, or the job is over.
         """
-        return self._transfers.pull(lambda: self.session.pull(clock), on_waiting)
+        return self._transfers.pull(
+            lambda note: self._transfers.read_all(self.session.pull(clock), note), on_waiting
+        )
 
     def push(self, sequence: int, gradients: Tensors, samples: int) -> Verdict:
         """Send a gradient to all shards; blocks until all have answered, which they do at once.
@@ -330,11 +332,16 @@ class ObserverClient(_Client):
         Raises:
             JobError: there are no weights yet (``UNAVAILABLE``), or a server did not answer.
         """
-        if not parse_consistency(self.job.consistency).gathers:
-            return self._transfers.pull(self.session.observe, _not_told)
+        gathers = parse_consistency(self.job.consistency).gathers
+        return self._transfers.pull(self._pull_round if gathers else self._pull_newest, _not_told)
+
+    def _pull_newest(self, on_waiting: OnWaiting) -> Pulled:
+        return self._transfers.read_all(self.session.observe(), on_waiting)
+
+    def _pull_round(self, on_waiting: OnWaiting) -> Pulled:
         for _ in range(OBSERVE_ATTEMPTS):
             try:
-                return self._pull_round()
+                return self._pull_one_round(on_waiting)
             except RequestError as error:
                 if error.fault is not Fault.OUT_OF_RANGE:
                     raise
@@ -343,13 +350,13 @@ class ObserverClient(_Client):
             f"The rounds went on too fast to read one from all shards in {OBSERVE_ATTEMPTS} attempts."
         )
 
-    def _pull_round(self) -> Pulled:
+    def _pull_one_round(self, on_waiting: OnWaiting) -> Pulled:
         """Learn the newest round from the first shard, and read that round from the others."""
         exchange = self.session.observe()
         first, *others = exchange.requests.values()
-        headers = self._transfers.read(exchange, [first], _not_told)
+        headers = self._transfers.read(exchange, [first], on_waiting)
         newest = headers[first.request].snapshot.rounds
         headers |= self._transfers.read(
-            exchange, [replace(request, round=newest) for request in others], _not_told
+            exchange, [replace(request, round=newest) for request in others], on_waiting
         )
         return receive_all(exchange, headers)

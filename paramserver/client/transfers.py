@@ -61,11 +61,11 @@ class Transfers:
             shard: slice_headers(session.slices(shard), session.shapes) for shard in range(session.shards)
         }
 
-    def pull(self, begin: Callable[[], PullExchange], on_waiting: OnWaiting) -> Pulled:
-        """Read all shards, again from the beginning where a connection broke.
+    def pull(self, attempt: Callable[[OnWaiting], Pulled], on_waiting: OnWaiting) -> Pulled:
+        """Attempt a pull, again from the beginning where a connection broke: a read changes nothing.
 
         Args:
-            begin: makes the exchange; called once for each attempt.
+            attempt: begins an exchange, reads, and returns what came.
             on_waiting: told about waits.
 
         Raises:
@@ -82,20 +82,21 @@ class Transfers:
             on_waiting(parked)
 
         while True:
-            exchange = begin()
             try:
-                headers = self.read(exchange, exchange.requests.values(), note)
+                return attempt(note)
             except JobError as error:
-                if heard:
+                if heard:  # A server that says why it waits is alive, so the patience begins anew.
                     pauses, heard = iter(PAUSES_SECONDS), False
                 self._pause_before_repeating(error, pauses)
-                continue
-            return receive_all(exchange, headers)
+
+    def read_all(self, exchange: PullExchange, on_waiting: OnWaiting) -> Pulled:
+        """Read all shards at once, one time."""
+        return receive_all(exchange, self.read(exchange, exchange.requests.values(), on_waiting))
 
     def read(
         self, exchange: PullExchange, requests: Iterable[PullReceived], on_waiting: OnWaiting
     ) -> dict[int, PullGranted]:
-        """Read some shards once, into the exchange's destinations.
+        """Read some shards at once, one time, into the exchange's destinations.
 
         Returns:
             The header of each.
