@@ -79,3 +79,12 @@ class Launcher:
 @pytest.fixture
 def launcher(tmp_path):
     return Launcher(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def sequential_sha256(tmp_path_factory):
+    """The hash of the weights that two epochs of the plain loop end with."""
+    launcher = Launcher(tmp_path_factory.mktemp("sequential"))
+    code, _, err = launcher.run("--epochs", "2", "--engine", "sequential")
+    assert code == 0, err
+    return launcher.summary()["weights_sha256"]

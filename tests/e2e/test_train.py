@@ -1,6 +1,8 @@
 """``paramserver train`` as a user runs it, to its end."""
 
 import json
+import subprocess
+import sys
 import tomllib
 
 import numpy as np
@@ -49,16 +51,6 @@ def _check_report(out, summary):
         assert sum(round(10 * float(percent)) for percent in row[1:]) == 1000
 
 
-@pytest.fixture(scope="module")
-def sequential_sha256(tmp_path_factory):
-    from conftest import Launcher
-
-    launcher = Launcher(tmp_path_factory.mktemp("sequential"))
-    code, _, _ = launcher.run(*SHORT, "--engine", "sequential")
-    assert code == 0
-    return launcher.summary()["weights_sha256"]
-
-
 @pytest.mark.parametrize(
     ("workers", "threads", "servers", "shards"), [(1, 4, 1, 1), (2, 2, 1, 2), (4, 1, 2, 1), (2, 2, 1, 5)]
 )
@@ -89,6 +81,23 @@ def test_without_rounds_every_gradient_is_applied_and_bounds_are_kept(launcher, 
     if consistency == "ssp:1":
         assert summary["clock_gap"]["max"] <= summary["clock_gap"]["bound"] == 1
         assert summary["staleness"]["max"] <= summary["staleness"]["bound"] == 9
+
+
+@pytest.mark.parametrize(("program", "word"), [("server", "--thread-count"), ("worker", "--connect")])
+def test_the_programs_keep_their_own_exit_codes_and_sentences(tmp_path, program, word):
+    line = [sys.executable, "-P", "-m", "paramserver", program, "--thread-count", "3"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_who_goes_away_ends_the_run_quietly(launcher):
+    with launcher.start("--epochs", "1000000") as process:
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert process.stderr.read() == ""
+    assert launcher.processes() == {}
 
 
 def test_json_is_all_there_is_on_standard_output(launcher):
