@@ -67,7 +67,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in a sentence, as all other errors do."""
 
     def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message.capitalize()}. See --help.")
+        raise RequestError(f"{message[0].upper()}{message[1:]}. See --help.")
 
 
 def _parser() -> argparse.ArgumentParser:

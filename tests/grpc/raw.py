@@ -45,7 +45,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONASYNCIODEBUG": "0"},
+            env={**os.environ, "PYTHONWARNINGS": "error"},
         )
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
