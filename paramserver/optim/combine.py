@@ -14,6 +14,7 @@ import numpy as np
 
 from paramserver.errors import RequestError
 from paramserver.optim.base import BLOCK_ELEMENTS, scalar
+from paramserver.rows import RowGradient
 from paramserver.types import AnyArray, Array
 
 
@@ -85,6 +86,37 @@ def combine(
     return samples_total
 
 
+def combine_rows(gradients: Sequence[tuple[RowGradient, int] | None]) -> tuple[RowGradient | None, int]:
+    """Compute the mean of a round's row gradients, weighted by their samples: `combine` for sparse tensors.
+
+    A row that a replica has not touched counts as zeros in its gradient, so the mean is the same as that of
+    the dense gradients, in the rows that anybody has touched.
+
+    Args:
+        gradients: for each rank its mean gradient and its number of samples, or None where the rank is not in
+            the round.
+
+    Returns:
+        The mean, and the samples in the round; None and 0 where there are no samples.
+
+    Raises:
+        RequestError: the gradients belong to tensors of different shapes, or a number of samples is negative.
+    """
+    nodes: list[RowGradient | None] = []
+    samples_total = 0
+    for rank, entry in enumerate(gradients):
+        gradient, samples = entry or (None, 0)
+        _check_samples(samples, rank)
+        nodes.append(gradient * scalar(samples) if gradient is not None and samples else None)
+        samples_total += samples
+    while len(nodes) > 1:
+        pairs = zip(nodes[::2], [*nodes[1::2], None], strict=False)
+        nodes = [left + right if left and right else left or right for left, right in pairs]
+    if not nodes or nodes[0] is None:
+        return None, 0
+    return nodes[0] / scalar(samples_total), samples_total
+
+
 def _tree(nodes: list[_Leaf | _Node | None]) -> _Leaf | _Node | None:
     """Pair neighbours until one is left; a parent of one child is that child."""
     while len(nodes) > 1:
@@ -109,6 +141,10 @@ def _check_leaf(rank: int, gradient: AnyArray, samples: int, out: Array) -> None
             f"The gradient of rank {rank} must be {out.shape} float32 like the mean of its round, "
             f"but it is {gradient.shape} {gradient.dtype}."
         )
+    _check_samples(samples, rank)
+
+
+def _check_samples(samples: int, rank: int) -> None:
     if samples < 0:
         raise RequestError(
             f"A gradient stands for 0 samples or more, but that of rank {rank} says {samples}."

@@ -44,6 +44,99 @@ def accumulate_velocity(decay: float = 0.9) -> Optimizer:
     return Optimizer(init, update)
 
 
+def accumulate_nesterov(decay: float = 0.9) -> Optimizer:
+    """Look one step ahead along the velocity of the heavy ball: ``decay * velocity + gradient``.
+
+    Nesterov, 1983; in this form, with the gradient taken at the weights themselves, Sutskever et al., 2013,
+    "On the importance of initialization and momentum in deep learning", section 2, and Bengio et al., 2013,
+    "Advances in optimizing recurrent networks", equation 7.
+
+    Args:
+        decay: share of the velocity kept at each update, in [0, 1).
+    """
+
+    def init(parameters: Array) -> State:
+        return {"nesterov/velocity": np.zeros_like(parameters)}
+
+    def update(updates: Array, state: State, parameters: Array, count: int) -> None:
+        velocity = state["nesterov/velocity"]
+        np.multiply(velocity, scalar(decay), out=velocity)
+        np.add(velocity, updates, out=velocity)
+        np.add(updates, velocity * scalar(decay), out=updates)
+
+    return Optimizer(init, update)
+
+
+def scale_by_adagrad(epsilon: float = 1e-10) -> Optimizer:
+    """Divide a gradient by the root of the sum of all its squares so far.
+
+    Duchi, Hazan and Singer, 2011, "Adaptive subgradient methods for online learning and stochastic
+    optimization", figure 1 with the diagonal matrix.
+
+    Args:
+        epsilon: added to the root, so that a gradient of zero divides by something.
+    """
+
+    def init(parameters: Array) -> State:
+        return {"adagrad/squares": np.zeros_like(parameters)}
+
+    def update(updates: Array, state: State, parameters: Array, count: int) -> None:
+        squares = state["adagrad/squares"]
+        np.add(squares, updates * updates, out=squares)
+        _divide_by_root(updates, squares, epsilon)
+
+    return Optimizer(init, update)
+
+
+def scale_by_rms(decay: float = 0.9, epsilon: float = 1e-8) -> Optimizer:
+    """Divide a gradient by the root of a running mean of its squares.
+
+    Tieleman and Hinton, 2012, "Neural networks for machine learning", lecture 6e (RMSProp). The mean begins
+    at zero and is not corrected, so the first steps are larger by 1 / sqrt(1 - decay).
+
+    Args:
+        decay: of the mean, in [0, 1).
+        epsilon: added to the root, so that a gradient of zero divides by something.
+    """
+
+    def init(parameters: Array) -> State:
+        return {"rms/squares": np.zeros_like(parameters)}
+
+    def update(updates: Array, state: State, parameters: Array, count: int) -> None:
+        squares = state["rms/squares"]
+        scratch = np.multiply(updates, updates)
+        np.multiply(scratch, scalar(1.0 - decay), out=scratch)
+        np.multiply(squares, scalar(decay), out=squares)
+        np.add(squares, scratch, out=squares)
+        _divide_by_root(updates, squares, epsilon)
+
+    return Optimizer(init, update)
+
+
+def add_decayed_weights(decay: float) -> Optimizer:
+    """Add a share of the weights to a direction of ascent, so that each update makes them smaller.
+
+    Placed after the scaling of an adaptive method and before the learning rate it is the decoupled weight
+    decay of Loshchilov and Hutter, 2019, "Decoupled weight decay regularization", algorithm 2; under plain
+    sgd it is the same as a penalty of ``decay / 2`` times the squared weights. It belongs to the optimizer,
+    on the shard, so it acts once for each update, however many gradients are in it.
+
+    Args:
+        decay: share of the weights, 0 or more, multiplied by the learning rate.
+    """
+
+    def update(updates: Array, state: State, parameters: Array, count: int) -> None:
+        np.add(updates, parameters * scalar(decay), out=updates)
+
+    return stateless(update)
+
+
+def _divide_by_root(updates: Array, squares: Array, epsilon: float) -> None:
+    root = np.sqrt(squares)
+    np.add(root, scalar(epsilon), out=root)
+    np.divide(updates, root, out=updates)
+
+
 def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
     """Divide a running mean of the gradients by the root of a running mean of their squares.
 

@@ -187,9 +187,9 @@ def test_a_model_that_cannot_predict_such_labels_is_refused():
 
 def test_filters_are_rows_and_have_their_own_first_values():
     model = build_model("cnn", 784, 10)
-    assert model.shapes["conv1/weight"] == (8, 3, 3, 1)
-    assert model.shapes["conv2/weight"] == (16, 3, 3, 8)
-    assert model.shapes["dense1/weight"] == (7 * 7 * 16, 10)
+    assert model.shapes["conv1/weight"] == (16, 3, 3, 1)
+    assert model.shapes["conv2/weight"] == (32, 3, 3, 16)
+    assert model.shapes["dense1/weight"] == (7 * 7 * 32, 10)
     values = build_model("cnn:64,64", 784, 10).initial(0)
     assert values["conv2/weight"].std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.05)
     norm = build_model("mlp:8:norm", 4, 3).initial(0)

@@ -11,7 +11,10 @@ from paramserver.errors import RequestError
 from paramserver.optim import apply, build_optimizer, chain, scale_by_adam, scale_by_learning_rate
 from paramserver.optim.schedules import constant, cosine
 
-SPECS = ["sgd", "momentum", "momentum:0.5", "adam", "adam:0.8,0.99"]
+SPECS = [
+    *("sgd", "momentum", "momentum:0.5", "nesterov", "adagrad", "rmsprop", "adam", "adam:0.8,0.99", "adamw"),
+    *("sgd+decay:0.1", "nesterov:0.8+decay:0.01"),
+]
 
 
 def build(spec, learning_rate=0.1, schedule="constant", versions_total=10):
@@ -166,7 +169,11 @@ def test_apply_refuses_an_out_that_readers_may_hold():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("adm", "Unknown optimizer 'adm': expected one of sgd, momentum, adam. Did you mean 'adam'?"),
+        (
+            "adm",
+            "Unknown optimizer 'adm': expected one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw."
+            " Did you mean 'adam'?",
+        ),
         ("Adam", "Did you mean 'adam'?"),
         ("", "Unknown optimizer ''"),
         ("sgd:0.9", "takes at most 0 numbers"),
@@ -176,6 +183,14 @@ def test_apply_refuses_an_out_that_readers_may_hold():
         ("momentum:", "has ''"),
         ("adam:0.9,nan", "has 'nan'"),
         ("adam:0.9,x", "has 'x'"),
+        ("adagrad:0.9", "takes at most 0 numbers"),
+        ("nesterov:1", "has '1'"),
+        ("sgd+", "as in sgd+decay:0.0001, but 'sgd+' has ''"),
+        ("sgd+decay", "has 'decay'"),
+        ("sgd+decay:-1", "has 'decay:-1'"),
+        ("sgd+decay:inf", "has 'decay:inf'"),
+        ("sgd+dcay:0.1", "has 'dcay:0.1'"),
+        ("+decay:0.1", "Unknown optimizer ''"),
     ],
 )
 def test_a_wrong_spec_gets_a_sentence(spec, sentence):
@@ -191,7 +206,9 @@ def test_a_learning_rate_must_be_above_zero(learning_rate):
 
 
 def test_a_wrong_schedule_gets_a_sentence():
-    with pytest.raises(RequestError, match=r"expected one of constant, cosine\. Did you mean 'cosine'\?"):
+    with pytest.raises(
+        RequestError, match=r"expected one of constant, cosine, step, warmup\. Did you mean 'cosine'\?"
+    ):
         build("sgd", schedule="cosin")
     with pytest.raises(RequestError, match="at least 1 update"):
         build("sgd", schedule="cosine", versions_total=0)
