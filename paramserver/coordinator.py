@@ -392,4 +392,9 @@ def _check_job(spec: ev.JobSpec) -> Consistency:
         seconds = getattr(spec, name)
         if not (math.isfinite(seconds) and seconds > 0):
             raise RequestError(f"{name} must be a number of seconds above 0, but is {seconds}.")
+    if not (math.isfinite(spec.restart_timeout_seconds) and spec.restart_timeout_seconds >= 0):
+        seconds = spec.restart_timeout_seconds
+        raise RequestError(f"restart_timeout_seconds must be a number of seconds, but is {seconds}.")
+    if spec.restarts_max < 0:
+        raise RequestError(f"restarts_max must be 0 or more, but is {spec.restarts_max}.")
     return rule
