@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from paramserver.errors import JobError
-from paramserver.events import JobStatus
+from paramserver.events import JobStatus, Score
 from paramserver.launch.children import Child, Children, names
 from paramserver.launch.interruption import Interruption
 from paramserver.launch.plan import Plan
@@ -104,16 +105,18 @@ class _Launch:
         steps = sum(self._plan.steps)
         vigil = _Vigil(self._plan, self._start_deadline)
         with Watch(self._address) as watch:
-            while self._children.running():
+            while self._awaited():
                 self._interruption.wait(POLL_SECONDS)
                 status = watch.ask() if vigil.status is None or not vigil.status.ended else None
                 if status is not None:
                     self._reporter.update(moment_of(status, steps))
                 vigil.see(status, time.monotonic())
+                if self._is_over():
+                    vigil.end(time.monotonic())
                 if vigil.reason or self._bad():
                     self._fail(watch.ask, vigil)
                 if complaint := vigil.complaint(time.monotonic()):
-                    raise JobError(f"{complaint} Still running: {names(self._children.running())}.")
+                    raise JobError(f"{complaint} Still running: {names(self._awaited())}.")
             if self._bad():
                 self._fail(watch.ask, vigil)
 
@@ -146,19 +149,30 @@ class _Launch:
             self._interruption.wait(LOOK_SECONDS)
         return address
 
-    def _bad(self) -> list[Child]:
-        """Return the processes that ended badly.
+    def _is_over(self) -> bool:
+        """Say whether the coordinator has ended well, so that all is done and written."""
+        return self._children.all[0].code == 0
 
-        An evaluator that finds its job over already, with a coordinator that ended well, is none of them.
+    def _awaited(self) -> list[Child]:
+        """Return the processes that run and should end by themselves.
+
+        An evaluator may come up so late that its job is over and its coordinator gone; it is not waited for.
         """
-        over = self._children.all[0].code == 0
-        return [child for child in self._children.failed() if not (over and child.name == EVALUATOR)]
+        return [
+            child for child in self._children.running() if not (self._is_over() and child.name == EVALUATOR)
+        ]
+
+    def _bad(self) -> list[Child]:
+        """Return the processes that ended badly; an evaluator that came too late is none of them."""
+        return [
+            child for child in self._children.failed() if not (self._is_over() and child.name == EVALUATOR)
+        ]
 
     def _fail(self, ask: Callable[[], JobStatus | None], vigil: _Vigil) -> None:
         """Let the others say why, and end with the best sentence there is."""
         first = self._bad()[:1]
         deadline = time.monotonic() + SETTLE_SECONDS
-        while self._children.running() and time.monotonic() < deadline:
+        while self._awaited() and time.monotonic() < deadline:
             if not vigil.reason:
                 vigil.see(ask(), time.monotonic())
             if first and (first[0].code or 0) < 0:
@@ -201,7 +215,12 @@ class _Vigil:
         clocks = [member.clock for member in status.members]
         if clocks != self._clocks:
             self._clocks, self._moved = clocks, now
-        if status.ended and self._ended is None:
+        if status.ended:
+            self.end(now)
+
+    def end(self, now: float) -> None:
+        """Take in that the job is over."""
+        if self._ended is None:
             self._ended = now
 
     def complaint(self, now: float) -> str:
@@ -240,7 +259,11 @@ def _complete(plan: Plan, folder: RunFolder) -> dict[str, Any]:
     if not summary:
         raise JobError(f"The coordinator left no summary. The logs are in {folder.logs}.")
     if summary.get("accuracy") is None:
-        test = plan.splits.test
-        found = score(plan.model, read_checkpoint(folder.checkpoint).weights, test.inputs, test.labels)
-        summary["accuracy"], summary["loss"] = found.accuracy, found.loss
+        test, checkpoint = plan.splits.test, read_checkpoint(folder.checkpoint)
+        found = score(plan.model, checkpoint.weights, test.inputs, test.labels)
+        summary |= {"accuracy": found.accuracy, "loss": found.loss}
+        rounds = summary["rounds"] if plan.job.consistency == "sync" else -1
+        judged = Score("test", max(checkpoint.versions), rounds, found.loss, found.accuracy, found.samples)
+        with folder.open_metrics() as metrics:
+            metrics.append({"kind": "score", "seconds": summary["wall_seconds"], **asdict(judged)})
     return summary

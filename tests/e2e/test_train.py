@@ -68,6 +68,15 @@ def test_sync_gives_the_same_bytes_however_it_is_spread(
     assert summary["staleness"]["max"] == 0
 
 
+def test_a_job_of_one_step_is_scored_once_whether_the_evaluator_is_in_time_or_not(launcher):
+    code, _, err = launcher.run("--quiet", "--epochs", "1", "--batch", "4000", "--model", "softmax")
+    assert code == 0, err
+    scores = [record for record in read_metrics(launcher.out / "metrics.jsonl") if record["kind"] == "score"]
+    [score] = [score for score in scores if score["split"] == "test"]
+    assert score["accuracy"] == launcher.summary()["accuracy"] > 0
+    assert score["version"] == 1
+
+
 @pytest.mark.parametrize("consistency", ["async", "ssp:1"])
 def test_without_rounds_every_gradient_is_applied_and_bounds_are_kept(launcher, consistency):
     code, out, err = launcher.run("--json", "--consistency", consistency, *SHORT)
