@@ -21,7 +21,7 @@ from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.jobs import decode_slices, encode_slices
 from paramserver.wire.status import encode_shards
 from server.coordination import CoordinatorHost
-from server.link import LinkService
+from server.links import Links
 from server.requests import Requests
 from server.service import standings
 from server.shards import Shards
@@ -69,7 +69,7 @@ class Finish:
     """
 
     def __init__(
-        self, out: Path | None, coordinator: CoordinatorHost, links: LinkService, score_grace_seconds: float
+        self, out: Path | None, coordinator: CoordinatorHost, links: Links, score_grace_seconds: float
     ) -> None:
         self._out = out
         self._coordinator = coordinator

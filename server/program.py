@@ -22,7 +22,8 @@ from paramserver.events import Order, Report, ServerRegistered
 from server.buffers import Buffers
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
-from server.link import INTERNAL, KEEPALIVE, Link, LinkService
+from server.link import KEEPALIVE, Link
+from server.links import INTERNAL, Links
 from server.options import Options
 from server.progress import Diary
 from server.requests import Requests
@@ -79,7 +80,7 @@ async def serve(options: Options) -> int:
                 stop.result()
             return running.result()
         except Stopped as stopped:
-            log.info("%s", stopped)
+            log.log(logging.INFO if stopped.code > 1 else logging.ERROR, "%s", stopped)
             server.tell_all(str(stopped))
             return stopped.code
         finally:
@@ -98,7 +99,7 @@ class _Server:
         self._requests = Requests(asyncio.get_running_loop())
         self._buffers = Buffers()
         self._coordinator: CoordinatorHost | None = None
-        self._links: LinkService | None = None
+        self._links: Links | None = None
         self._link: Link | None = None
         self._health = health.aio.HealthServicer()
         pool = ThreadPoolExecutor(POOL_THREADS, "shard")
@@ -121,7 +122,7 @@ class _Server:
             )
             self._stack.callback(self._coordinator.stop)
             self._coordinator.connect(0, self._shards.order)
-            self._links = LinkService(self._coordinator, options.servers, options.shards)
+            self._links = Links(self._coordinator, options.servers, options.shards)
         server = aio.server(options=SERVER_OPTIONS)
         service = Service(
             self._shards,
@@ -179,7 +180,7 @@ class _Server:
         """Wait for the job's end, keeping a diary if there is a run folder; return why it failed, if so."""
         if self._options.out is None:
             return await self._shards.ended
-        diary = Diary(self._options.out, coordinator)
+        diary = Diary(self._options.out, coordinator, self._shards)
         self._stack.callback(diary.close)
         writing = asyncio.create_task(diary.run())
         try:
@@ -227,7 +228,7 @@ class _Server:
         if not self._stop.done():
             self._stop.set_exception(Stopped(sentence, 1))
 
-    async def _wait_for_servers(self, links: LinkService) -> None:
+    async def _wait_for_servers(self, links: Links) -> None:
         seconds = self._options.connect_timeout_seconds
         try:
             async with asyncio.timeout(seconds):

@@ -13,6 +13,7 @@ from paramserver.errors import JobError
 from paramserver.events import Score
 from paramserver.storage.metrics import MetricsWriter
 from server.coordination import CoordinatorHost
+from server.shards import Shards
 
 log = logging.getLogger("server")
 
@@ -26,12 +27,14 @@ class Diary:
     Args:
         out: run folder.
         coordinator: knows how the job stands, and tells of scores.
+        shards: of this server; the others' versions are in the summary.
 
     Raises:
         JobError: the file cannot be opened.
     """
 
-    def __init__(self, out: Path, coordinator: CoordinatorHost) -> None:
+    def __init__(self, out: Path, coordinator: CoordinatorHost, shards: Shards) -> None:
+        self._shards = shards
         self._writer = MetricsWriter(out / METRICS)
         self._coordinator = coordinator
         self._loop = asyncio.get_running_loop()
@@ -61,6 +64,7 @@ class Diary:
                 "kind": "progress",
                 "seconds": self._seconds(),
                 "rounds": status.rounds,
+                "versions": self._shards.versions(),
                 "clocks": [member.clock for member in status.members],
                 "gradients": dict(total.gradients),
                 "samples": dict(total.samples),

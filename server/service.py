@@ -33,8 +33,8 @@ log = logging.getLogger("server")
 HEARTBEAT_SECONDS = 1.0
 """How often a heartbeat is wished for: often enough that progress moves. Less than a third of any lease."""
 
-DETAILS_BYTES_MAX = 4000
-"""Longest message of a status; gRPC refuses more than 8 KiB of headers by default."""
+DETAILS_BYTES_MAX = 2000
+"""Longest message of a status; gRPC takes 8 KiB of headers, and writes a byte beyond ASCII in three."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
 
@@ -97,6 +97,9 @@ class Service:
         ticket = self._requests.open()
         event = decode_join(message, ticket.number, self._job_bytes_max)
         granted = await self._ask(event, ticket)
+        if granted.replica is not None:
+            who = (event.name, granted.replica.rank, granted.replica.incarnation, granted.clock)
+            log.info("%s joined as replica %d, incarnation %d, at clock %d.", *who)
         seconds = min(HEARTBEAT_SECONDS, granted.job.lease_seconds / 4)
         return encode_granted(granted, seconds)
 

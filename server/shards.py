@@ -164,6 +164,11 @@ class Shards:
             found.append(statistics)
         return found
 
+    def versions(self) -> dict[int, int]:
+        """Return the version of each shard that is not busy at this moment. Never blocks."""
+        found = (lane.host.try_statistics() for lane in self._lanes)
+        return {each.shard.shard: each.shard.version for each in found if each is not None}
+
     def holdings(self) -> Sequence[tuple[int, Holding]]:
         """Return what each shard owns, by number; nothing before the job is announced."""
         return sorted(self._holdings.items())

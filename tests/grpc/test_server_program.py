@@ -140,6 +140,14 @@ def test_a_lost_coordinator_ends_the_other_servers() -> None:
         assert f"coordinator at {first.address}" in second.log()
 
 
+def test_a_coordinator_that_is_stopped_ends_the_other_servers() -> None:
+    with two_servers() as (first, second), closing(RawReplica(first, JOB)):
+        first.process.terminate()
+        assert first.wait() == 143
+        assert second.wait() == 1
+        assert "before the job was over" in second.log()
+
+
 def test_blas_threads_are_one_unless_the_user_says_otherwise() -> None:
     code = "import os, server.__main__ as m; m._set_environment(); print(os.environ['OPENBLAS_NUM_THREADS'])"
     for given, expected in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")):
