@@ -64,6 +64,7 @@ class Pool:
             RequestError: the servers train another job.
             JobError: something failed, or the pool was stopped; a sentence says what came first.
         """
+        log.debug("Joining the job at %s.", self._connection.coordinator)
         for name in self._names:
             client = self._connection.join(name, self._spec, self._join_timeout_seconds)
             self._loops.append(ReplicaLoop(client, self._task))
@@ -95,6 +96,8 @@ class Pool:
         """Run one replica in its thread, to whatever end."""
         try:
             loop.run()
+            # What the coordinator shows of a replica that has left is what it heard last.
+            self._connection.heartbeat([loop.beat()])
             loop.client.leave(loop.counters())
         except FencedError as error:
             self._note_fenced(loop, error)
