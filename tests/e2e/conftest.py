@@ -29,10 +29,10 @@ class Launcher:
             text=True,
         )
 
-    def run(self, *options):
+    def run(self, *options, deadline_seconds=100):
         """Run to the end; return exit code, standard output and standard error."""
         with self.start(*options) as process:
-            out, err = process.communicate(timeout=100)
+            out, err = process.communicate(timeout=deadline_seconds)
         assert "Traceback" not in out + err
         assert self.processes() == {}
         return process.returncode, out, err
