@@ -12,6 +12,7 @@ Read ``rules`` first.
 
 from paramserver.autodiff.build import GraphBuilder
 from paramserver.autodiff.check import gradient_check
+from paramserver.autodiff.drawing import svg
 from paramserver.autodiff.evaluate import Evaluator
 from paramserver.autodiff.graph import Graph, Node
 from paramserver.autodiff.losses import binary_cross_entropies, cross_entropies, sigmoid, softmax
@@ -29,4 +30,5 @@ __all__ = [
     "gradient_check",
     "sigmoid",
     "softmax",
+    "svg",
 ]
