@@ -18,6 +18,9 @@ log = logging.getLogger("worker")
 LOOK_SECONDS = 0.25
 """Between two looks whether the job is over; each costs a millisecond."""
 
+LOOKS_MAX = 4
+"""After so many looks without an answer the servers are gone."""
+
 SCORE_SECONDS = 1.0
 """Least time between two scores."""
 
@@ -35,7 +38,8 @@ def evaluate(
 ) -> None:
     """Score the validation set while the job runs and the test set once when it has finished.
 
-    Blocks until the job is over. A job that fails is no failure of the evaluator: it says so and returns.
+    Blocks until the job is over. A job that fails, or servers that are gone, are no failure of the evaluator:
+    it says so and returns.
 
     Args:
         connection: to the servers.
@@ -47,7 +51,7 @@ def evaluate(
 
     Raises:
         RequestError: the job trains another model.
-        JobError: the servers cannot be reached, or the connection was stopped.
+        JobError: there was no job in time, or the connection was stopped.
     """
     observer = _observe(connection, name, join_timeout_seconds)
     if observer is None:
@@ -58,6 +62,15 @@ def evaluate(
             "job file that its workers have.",
             Fault.PRECONDITION,
         )
+    try:
+        _follow(connection, observer, model, validation, test)
+    except JobError as error:
+        log.warning("There is nothing more to evaluate. %s", error)
+
+
+def _follow(
+    connection: Connection, observer: ObserverClient, model: Model, validation: Dataset, test: Dataset
+) -> None:
     scored: tuple[int, ...] | None = None
     next_at = time.monotonic()
     while not (status := _status(connection)).ended:
@@ -88,7 +101,15 @@ def _observe(connection: Connection, name: str, seconds: float) -> ObserverClien
 
 
 def _status(connection: Connection) -> JobStatus:
-    job = connection.status().job
+    """Return how the job stands; give up soon, for a job that fails takes its servers with it."""
+    for attempt in range(LOOKS_MAX):
+        try:
+            job = connection.status(repeat=False).job
+            break
+        except JobError as error:
+            if error.failure is Failure.ENDED or attempt + 1 == LOOKS_MAX:
+                raise
+        connection.pause(LOOK_SECONDS)
     if job is None:
         raise JobError(f"The server at {connection.coordinator} is not the first one of its job.")
     return job

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, cycle
 from types import TracebackType
 from typing import TypeVar
 
@@ -137,14 +137,18 @@ class Connection:
         message = encode_score(score)
         self._repeated(lambda: self._channels.control.Score(message, timeout=self._limits.call))
 
-    def status(self) -> Status:
+    def status(self, *, repeat: bool = True) -> Status:
         """Ask how the job stands, and the first server's shards.
+
+        Args:
+            repeat: ask again where there is no answer.
 
         Raises:
             JobError: the coordinator does not answer.
         """
         reply = self._repeated(
-            lambda: self._channels.control.Status(pb.StatusRequest(), timeout=self._limits.call)
+            lambda: self._channels.control.Status(pb.StatusRequest(), timeout=self._limits.call),
+            PAUSES_SECONDS if repeat else (),
         )
         job = decode_job_status(reply.job) if reply.HasField("job") else None
         return Status(job, decode_shards(reply.shards))
@@ -179,7 +183,7 @@ class Connection:
         message = encode_join(name, uuid.uuid4().hex, job)
         server = self._channels.server(self.coordinator)
         deadline = time.monotonic() + deadline_seconds
-        for pause in chain(PAUSES_SECONDS, repeat(JOIN_PAUSE_SECONDS)):
+        for pause in chain(PAUSES_SECONDS, cycle([JOIN_PAUSE_SECONDS])):
             left = max(0.01, deadline - time.monotonic())
             try:
                 with self._channels.errors(self.coordinator):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from raw import SECONDS, ServerProcess
 
-from paramserver.client import Connection
+from paramserver.client import Connection, Status
 from paramserver.consistency import parse_consistency
 from paramserver.data import Dataset
 from paramserver.datasets import Splits
@@ -271,6 +271,30 @@ def test_the_evaluator_goes_quietly_when_the_job_fails(server: ServerProcess) ->
         replica.leave(failure="It broke.")
         evaluator.join(SECONDS)
         assert not evaluator.is_alive()
+
+
+def test_the_evaluator_goes_quietly_when_the_servers_are_gone(
+    server: ServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, _ = make_task(JOB, SPLITS, MODEL)
+    joined = threading.Event()
+
+    class Eye(Connection):
+        def status(self, *, repeat: bool = True) -> Status:
+            joined.set()
+            return super().status(repeat=repeat)
+
+    with Connection(server.address) as one, Eye(server.address) as eye:
+        one.join("somebody", spec)
+        evaluator = threading.Thread(
+            target=evaluate, args=(eye, MODEL, SPLITS.validation, SPLITS.test, "evaluator", SECONDS)
+        )
+        evaluator.start()
+        assert joined.wait(SECONDS)
+        server.process.kill()
+        evaluator.join(SECONDS)
+        assert not evaluator.is_alive()
+    assert "There is nothing more to evaluate. The server at" in caplog.text
 
 
 def test_the_evaluator_refuses_a_job_of_another_model(server: ServerProcess) -> None:
