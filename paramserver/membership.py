@@ -13,8 +13,9 @@ Either way the dead incarnation is fenced: if it wakes up, nothing that it sends
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from paramserver.accounting import merge_counters
 from paramserver.errors import Fault, RequestError
 from paramserver.events import Beat, Counters, JobSpec, Member, MemberStatus, Phase, Replica, Standing
 
@@ -208,7 +209,7 @@ class Membership:
                 member.steps,
                 member.phase,
                 now - member.heard,
-                member.counters,
+                replace(merge_counters([*member.earlier, member.counters]), loss=member.counters.loss),
             )
             for member in self._ranks.values()
         )

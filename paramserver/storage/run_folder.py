@@ -112,6 +112,9 @@ def _claim(path: Path) -> RunFolder:
     """Lock an empty folder; of several processes that try at once, one succeeds."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot(path, error) from None
+    try:
         _refuse_if_used(path)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -214,11 +214,13 @@ def test_after_a_pause_all_times_begin_anew():
     assert [death.rank for death in members.expire(110)] == [1]
 
 
-def test_counters_of_an_incarnation_begin_anew_with_the_next():
+def test_counters_of_a_rank_are_of_all_its_incarnations():
     members = members_of(JOB, "a", "b")
-    members.beat(Beat(Replica(0, 1), 1, 5, Phase.PUSH, Counters(gradients={"computed": 4})), now=1)
+    members.beat(Beat(Replica(0, 1), 1, 5, Phase.PUSH, Counters(gradients={"computed": 4}, loss=2.0)), now=1)
     assert members.statuses(3)[0].counters.gradients == {"computed": 4}
     assert members.statuses(3)[0].heard_seconds == 2
     assert (members.statuses(3)[0].clock, members.statuses(3)[0].steps) == (1, 5)
     members.join("a", "a-2", now=3)
-    assert members.statuses(3)[0].counters.gradients == {}
+    members.beat(Beat(Replica(0, 2), 1, 5, Phase.PUSH, Counters(gradients={"computed": 3}, loss=1.0)), now=4)
+    assert members.statuses(5)[0].counters.gradients == {"computed": 7}
+    assert members.statuses(5)[0].counters.loss == 1.0

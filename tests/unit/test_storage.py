@@ -71,6 +71,12 @@ def test_the_lock_ends_with_its_process(tmp_path):
     create_run_folder(tmp_path / "run", NOW).close()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses new folders")
+def test_a_place_that_takes_no_folders_gets_its_own_sentence():
+    with pytest.raises(RequestError, match="cannot be created: No such file or directory"):
+        create_run_folder(Path("/proc/run"), now=0.0)
+
+
 def test_what_cannot_be_a_folder_gets_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="cannot be created: File exists"):
