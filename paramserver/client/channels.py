@@ -69,11 +69,11 @@ class Server:
         self.address = address
         self.channel = channel
         self.join = ParameterServerStub(channel).Join
-        self.pull = channel.unary_stream(PULL, pb.PullRequest.SerializeToString)
-        self.push = channel.stream_unary(PUSH)
-        self.push_short = channel.unary_stream(PUSH)
-        self.initialise = channel.stream_unary(INITIALISE)
-        self.initialise_short = channel.unary_stream(INITIALISE)
+        self.pull: Any = channel.unary_stream(PULL, pb.PullRequest.SerializeToString)
+        self.push: Any = channel.stream_unary(PUSH)
+        self.push_short: Any = channel.unary_stream(PUSH)
+        self.initialise: Any = channel.stream_unary(INITIALISE)
+        self.initialise_short: Any = channel.unary_stream(INITIALISE)
 
 
 class Channels:
@@ -155,7 +155,9 @@ class Channels:
             raise self._error_of(error, address) from error
         except grpc.FutureCancelledError as error:
             self._check()
-            raise JobError(f"The call to the server at {address} was cancelled.") from error
+            raise JobError(
+                f"The server at {address} has ended the call; it stops.", Failure.UNAVAILABLE
+            ) from error
         except ValueError as error:
             # What gRPC raises for a call on a channel that was closed a moment ago.
             self._check()
@@ -169,6 +171,9 @@ class Channels:
         if not isinstance(error, grpc.Call):
             return JobError(f"The call to the server at {address} failed: {error}.")
         call: Any = error
+        if call.code() is grpc.StatusCode.CANCELLED:
+            # Nobody here has cancelled it, so it is a server on its way out, which may be on its way back.
+            return JobError(f"The server at {address} has ended the call; it stops.", Failure.UNAVAILABLE)
         return error_of(call.code(), call.details() or "", address)
 
     def _check(self) -> None:

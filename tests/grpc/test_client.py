@@ -219,8 +219,17 @@ def test_heartbeats_tell_that_the_job_has_failed(connection: Connection) -> None
         two.leave(failure="It broke.")
         assert ended.wait(SECONDS)
     assert heard[-1].reason == "Replica 1 failed: It broke."
-    with pytest.raises(JobError, match=r"Replica 1 failed: It broke\."):
-        one.pull(0)
+
+
+def test_a_waiting_pull_is_told_why_the_job_has_failed(connection: Connection) -> None:
+    one, two = connection.join("w/0", SYNC), connection.join("w/1", SYNC)
+
+    def fail(_: PullParked | None) -> None:
+        two.leave(failure="It broke.")
+
+    with pytest.raises(JobError, match=r"^Replica 1 failed: It broke\.$") as failed:
+        one.pull(0, fail)
+    assert failed.value.failure is Failure.ENDED
 
 
 def test_nobody_listens() -> None:

@@ -51,7 +51,7 @@ def test_a_refusal_is_the_askers_and_keeps_the_servers_sentence(channels: Channe
         (grpc.StatusCode.DEADLINE_EXCEEDED, Failure.DEADLINE, True),
         (grpc.StatusCode.ABORTED, Failure.ENDED, False),
         (grpc.StatusCode.INTERNAL, Failure.ENDED, False),
-        (grpc.StatusCode.CANCELLED, Failure.ENDED, False),
+        (grpc.StatusCode.CANCELLED, Failure.UNAVAILABLE, True),
     ],
 )
 def test_other_failures_are_not(
