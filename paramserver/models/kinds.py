@@ -28,7 +28,7 @@ CNN_FILTERS: Final = (16, 32)
 """Of ``cnn`` without numbers. Measured on Fashion-MNIST with adam at 0.003 (cosine) and batches of 32: 0.903
 of the test set after 3 epochs, 12 s an epoch on one core; with 8 and 16 filters 0.897 after 5, 8 s each."""
 
-Task = Literal["classes", "two classes", "a number", "any"]
+Predicts = Literal["classes", "two classes", "a number", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Kind:
 
     line: str
     layers: Callable[[Layers, Node, int, Spec], Node]
-    predicts: Task
+    predicts: Predicts
     numbers: tuple[int, int] = (0, 0)
     options: tuple[str, ...] = ()
     rows: bool = False

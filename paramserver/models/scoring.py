@@ -11,6 +11,10 @@ from paramserver.errors import RequestError
 from paramserver.models.model import Model, Values
 from paramserver.types import AnyArray, Array
 
+BATCH = 100
+"""Samples that go through a model at once: 2,000 images through ``cnn`` take 149 ms in batches of 100 and 296
+ms in batches of 1,000, which leave the cache; a perceptron does not care."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -32,7 +36,7 @@ class Score:
     auc: float | None = None
 
 
-def score(model: Model, values: Values, inputs: AnyArray, labels: AnyArray, batch: int = 1000) -> Score:
+def score(model: Model, values: Values, inputs: AnyArray, labels: AnyArray, batch: int = BATCH) -> Score:
     """Score a model on labelled samples.
 
     Args:
