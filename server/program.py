@@ -38,9 +38,15 @@ POOL_THREADS = 4
 STOP_SECONDS = 1.0
 """How long calls that are under way may take to end once the server stops."""
 
+PENDING_CALLS_MAX = 50_000
+"""Calls that gRPC holds until the event loop takes them; above it, calls are cancelled."""
+
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # else two servers could share a port, and nobody would know
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # From 1,000 calls that the program has not taken yet, gRPC would cancel some of them at random.
+    ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
     *KEEPALIVE,
 )
 

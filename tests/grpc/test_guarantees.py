@@ -122,6 +122,20 @@ def test_nothing_is_torn() -> None:
     assert len(set(reads)) > 5  # the readers did see the weights move
 
 
+def test_thousands_of_calls_at_once_are_all_answered() -> None:
+    shards, replicas_count = 500, 4
+    gradient = {"w": np.ones(shards, np.float32)}
+
+    def step(index: int) -> None:
+        replicas[index].pull(0)
+        replicas[index].push(0, gradient, samples=1)
+        pulled = replicas[index].pull(1)
+        assert (pulled.values["w"] == -1).all()
+
+    with joined(shards, job(shards, "sync", replicas_count)) as (_, replicas):
+        together(step, replicas_count)
+
+
 def test_the_threaded_host_gives_one_result() -> None:
     hashes = {_threaded_rounds(seed) for seed in range(20)}
     assert len(hashes) == 1
