@@ -74,3 +74,4 @@ def test_same_as_one_plain_list(steps):
             for waiting in expected:
                 del plain[waiting]
         assert requests(lot) == list(plain)
+        assert set(lot._by_need) == set(plain.values()), "what nobody needs any more is forgotten"

@@ -72,6 +72,11 @@ def test_an_embedding_and_its_layers():
     assert imbalance(sizes) < 1.01
 
 
+def test_a_cut_is_at_the_nearest_row_and_at_the_lower_of_two():
+    assert [part.row_end for part in place([TensorSpec("w", (10,))], 3)] == [3, 7, 10]  # 3.33 and 6.67
+    assert [part.row_end for part in place([TensorSpec("w", (5, 2))], 2)] == [2, 5]  # 2.5
+
+
 def test_more_shards_than_rows_leaves_some_empty():
     slices = place([TensorSpec("w", (2, 5))], 5)
     assert [(part.row_begin, part.row_end) for part in slices] == [(0, 1), (1, 2)]

@@ -63,6 +63,20 @@ def test_a_round_is_the_mean_by_samples_and_one_version():
     assert (weights.newest.version, weights.newest.rounds) == (1, 1)
 
 
+def test_the_learning_rate_goes_by_version_and_an_empty_round_does_not_count():
+    weights = Weights(SHAPES, build_optimizer("sgd", 1.0, "cosine", 2), 1)
+    weights.stage("me", full(0))
+    weights.seal("me")
+    for leaves, expected in (
+        ([(full(1), 1)], -1),
+        ([None], -1),
+        ([(full(1), 1)], -1.5),
+        ([(full(1), 1)], -1.5),
+    ):
+        weights.close_round(leaves)
+        assert weights.newest.values[B].tolist() == [expected]  # rates 1, 1/2, 0
+
+
 def test_a_round_of_nobody_is_closed_and_changes_nothing():
     weights = weights_at(4, optimizer="momentum")
     weights.update(full(1))
