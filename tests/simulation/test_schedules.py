@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from marks import STEPS_MAX, job, marking_gradient, seen
 from world import Plan, World
 
+from paramserver.accounting import staleness_bound
 from paramserver.consistency import parse_consistency
 
 
@@ -75,6 +76,8 @@ def test_no_read_breaks_the_bound_and_every_schedule_ends(case, seed):
         assert len(set(versions)) == len(versions)
         assert {verdict.version for verdict in applied} == set(range(1, state.statistics().version + 1))
         assert all(0 <= verdict.staleness < verdict.version for verdict in applied)
+        limit = staleness_bound(plan.spec.consistency, plan.spec.replicas)
+        assert limit is None or all(verdict.staleness <= limit for verdict in applied)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
