@@ -162,7 +162,7 @@ class Shard:
 
     def _close_round(self, order: ev.RoundClosed) -> Effects:
         weights = self._known_weights()
-        pushes = {rank: self._round[rank] for rank in order.ranks if self._round[rank].samples}
+        pushes = {rank: self._round[rank] for rank in order.ranks}
         weights.close_round([_leaf(pushes.get(rank)) for rank in range(max(pushes, default=-1) + 1)])
         for rank, push in self._round.items():
             verdict = _round_verdict(order.round, push, weights.newest.version, rank in pushes)
