@@ -72,7 +72,7 @@ def _measure(name: str, options: tuple[str, ...], pairs: int) -> Row:
 
 def _train(*options: str) -> dict:  # type: ignore[type-arg]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "paramserver.cli", "train", *JOB, *options, "--quiet", "--json"]
+        command = [sys.executable, "-P", "-m", "paramserver", "train", *JOB, *options, "--quiet", "--json"]
         result = subprocess.run(
             [*command, "--out", str(Path(folder) / "run")],
             capture_output=True,
