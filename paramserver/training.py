@@ -83,17 +83,29 @@ def training(
         pulled = yield Pull(clock)
         assert isinstance(pulled, Pulled)
         if pulled.verdict is not None:
-            refused = _count_refusals(refused, pulled.verdict)
+            refused = count_refusals(refused, pulled.verdict)
         if clock == steps:
             return
         loss, gradients, samples = step.gradient(pulled.values, step.batch_at(clock))
         verdict = yield Push(clock, gradients, samples, loss)
         assert isinstance(verdict, Verdict)
         if verdict.round < 0:  # what becomes of a round's gradient, the next pull says
-            refused = _count_refusals(refused, verdict)
+            refused = count_refusals(refused, verdict)
 
 
-def _count_refusals(refused: int, verdict: Verdict) -> int:
+def count_refusals(refused: int, verdict: Verdict) -> int:
+    """Count how many gradients in a row have been dropped.
+
+    Args:
+        refused: how many before this one.
+        verdict: on the next one.
+
+    Returns:
+        How many with this one; 0 if it was not dropped.
+
+    Raises:
+        JobError: so many that training has diverged.
+    """
     if verdict.outcome is not Outcome.DROPPED:
         return 0
     if refused + 1 >= REFUSALS_MAX:

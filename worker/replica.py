@@ -12,10 +12,10 @@ from paramserver.client import FencedError, ReplicaClient
 from paramserver.errors import JobError, RequestError
 from paramserver.events import Beat, Counters, Outcome, Phase, PullParked, Verdict
 from paramserver.session import Pulled
+from paramserver.tally import Tally
 from paramserver.training import Pull, Push, Step, training
 from paramserver.types import Tensors
 from worker.prefetch import Prefetch
-from worker.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,20 +17,27 @@ Example, of a whole replica::
         replica.leave()
 
 ``channels`` knows addresses, deadlines and how errors become sentences; ``transfers`` moves tensors;
-``connection`` is what users call; ``heartbeats`` is the thread that says that a replica is alive.
+``connection`` is what programs call; ``heartbeats`` is the thread that says that a replica is alive;
+``own_loop`` and ``observing`` put these together for a person's own loop: ``connect`` and ``observe``.
 """
 
 from paramserver.client.channels import Limits
 from paramserver.client.connection import Connection, ObserverClient, ReplicaClient, Status
 from paramserver.client.heartbeats import Heartbeats
+from paramserver.client.observing import Observer, observe
+from paramserver.client.own_loop import ConnectedReplica, connect
 from paramserver.client.transfers import FencedError
 
 __all__ = [
+    "ConnectedReplica",
     "Connection",
     "FencedError",
     "Heartbeats",
     "Limits",
+    "Observer",
     "ObserverClient",
     "ReplicaClient",
     "Status",
+    "connect",
+    "observe",
 ]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramserver.events import PHASES, Outcome, Phase, Verdict
-from worker.tally import RECENT_STEPS, Tally
+from paramserver.tally import RECENT_STEPS, Tally
 
 APPLIED = Verdict(Outcome.APPLIED, version=1, staleness=2)
 BUFFERED = Verdict(Outcome.BUFFERED)
