@@ -58,6 +58,7 @@ def summarise(
         if _decided(counts) > counts.get("computed", 0)
     ]
     job = status.job
+    notes += _early_end(status)
     consistency = job.consistency if job else ""
     replicas = job.replicas if job else len(members)
     bound = clock_gap_bound(consistency)
@@ -79,6 +80,7 @@ def summarise(
         "job_fingerprint": job.fingerprint() if job else "",
         "accuracy": test[-1]["accuracy"] if test else None,
         "loss": test[-1]["loss"] if test else None,
+        "auc": test[-1]["auc"] if test else None,
         "training_loss": total.loss,
         "wall_seconds": wall_seconds,
         "samples_per_second": samples["applied"] / wall_seconds if wall_seconds > 0 else None,
@@ -179,10 +181,11 @@ def learning_rate_rule(status: JobStatus) -> str:
     job = status.job
     if job is None:
         return ""
+    rate = f"{job.learning_rate:g}, constant"
     if job.schedule == "cosine":
         rate = f"{job.learning_rate:g}, by a cosine down to 0 over {job.versions_total} updates"
-    else:
-        rate = f"{job.learning_rate:g}, constant"
+    elif job.schedule != "constant":
+        rate = f"{job.learning_rate:g}, by the schedule {job.schedule} over {job.versions_total} updates"
     if job.consistency == "sync":
         gradient = "the mean of a round's gradients, weighted by their samples"
     else:
@@ -215,6 +218,21 @@ def shares(seconds: Mapping[str, float], parts: int) -> dict[str, int]:
     for phase in by_remainder[:missing]:
         units[phase] += 1
     return units
+
+
+def _early_end(status: JobStatus) -> list[str]:
+    """Say why a job ended before its last step, if it did; gradients that were under way count as lost."""
+    target = status.job.target_accuracy if status.job else 0.0
+    reached = [
+        score for score in status.scores if score.split == "validation" and score.accuracy >= target > 0
+    ]
+    if not reached or status.reason:
+        return []
+    first = reached[0]
+    return [
+        f"The job ended at version {first.version}, when the validation accuracy, {first.accuracy:.4f}, "
+        f"reached the target {target:g}."
+    ]
 
 
 def _time_budget(status: JobStatus) -> dict[str, Any]:
@@ -258,5 +276,6 @@ def _score(score: Score) -> dict[str, Any]:
         "rounds": score.rounds,
         "loss": score.loss,
         "accuracy": score.accuracy,
+        "auc": score.auc,
         "samples": score.samples,
     }

@@ -106,7 +106,7 @@ class Coordinator:
                 effects = self._end(f"Server {event.server} was lost: {event.reason}")
             case ev.ScoreReceived():
                 self._scores.append(event.score)
-                effects = [ev.Acknowledged(event.request)]
+                effects = [ev.Acknowledged(event.request), *self._end_if_reached(event.score)]
             case ev.StatusReceived():
                 effects = [ev.StatusAnswered(event.request, self._status(now))]
             case ev.TimerFired():
@@ -200,7 +200,7 @@ class Coordinator:
     def _leave(self, event: ev.LeaveReceived) -> Effects:
         job = self._known_job()
         answer = ev.Acknowledged(event.request)
-        if not job.members.leave(event.replica, event.counters):
+        if not job.members.leave(event.replica, event.counters) or self._ended is not None:
             return [answer]
         if event.failure:
             return [answer, *self._end(f"Replica {event.replica.rank} failed: {event.failure}")]
@@ -249,6 +249,14 @@ class Coordinator:
         if dropped and len(dropped) == len(job.members):
             return self._end("Every replica is dead.")
         return self._end("")
+
+    def _end_if_reached(self, score: ev.Score) -> Effects:
+        """End the job, well, where a validation score reaches what the job was to reach."""
+        target = self._job.spec.target_accuracy if self._job is not None else 0.0
+        if not target or score.split != "validation" or score.accuracy < target or self._ended is not None:
+            return []
+        reached = f"At version {score.version} the validation accuracy is {score.accuracy:.4f}"
+        return [ev.Noted(f"{reached}, which reaches the target {target:g}."), *self._end("")]
 
     def _end(self, reason: str) -> Effects:
         if self._ended is not None:
@@ -395,6 +403,8 @@ def _check_job(spec: ev.JobSpec) -> Consistency:
     if not (math.isfinite(spec.restart_timeout_seconds) and spec.restart_timeout_seconds >= 0):
         seconds = spec.restart_timeout_seconds
         raise RequestError(f"restart_timeout_seconds must be a number of seconds, but is {seconds}.")
+    if not 0 <= spec.target_accuracy <= 1:
+        raise RequestError(f"target_accuracy must be from 0 to 1, but is {spec.target_accuracy}.")
     if spec.restarts_max < 0:
         raise RequestError(f"restarts_max must be 0 or more, but is {spec.restarts_max}.")
     return rule

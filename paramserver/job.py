@@ -14,9 +14,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from paramserver.consistency import parse_consistency
+from paramserver.data import parse_split
 from paramserver.errors import RequestError, did_you_mean
 from paramserver.events import JobSpec, TensorSpec
-from paramserver.optim import OPTIMIZERS, build_optimizer
+from paramserver.optim import OPTIMIZERS, build_optimizer, optimizer_name
 from paramserver.types import Shapes
 
 ENGINES = ("local", "sequential")
@@ -28,19 +29,26 @@ class Job:
     """What to train, and how.
 
     Attributes:
-        data: ``digits``, ``fashion-mnist`` or the path of an ``.npz`` file.
+        data: a name such as ``digits`` or ``synthetic:spirals``, the path of an ``.npz`` or ``.csv`` file, or
+            ``code``: what the function ``data`` of the user's file gives.
         data_dir: where data files are looked for; empty for the usual places.
-        model: ``softmax`` or ``mlp:H1,H2,…`` (sizes of the hidden layers).
+        model: such as ``softmax``, ``mlp:H1,H2,…`` or ``cnn``, or ``code``: what the function ``model`` of
+            the user's file gives.
+        code: path of the user's Python file; empty for none. A job file that names one does not run it.
+        code_sha256: of that file when the job was run, in hexadecimal; written, not given.
+        split: how samples are dealt to replicas: ``iid``, ``by-label`` or ``dirichlet:A``.
         consistency: ``sync``, ``async`` or ``ssp:N``.
         servers: server processes, >= 1.
         shards: shards of each server, >= 1.
         workers: worker processes, >= 1.
         threads: replicas (one thread each) of each worker, >= 1.
-        optimizer: ``sgd``, ``momentum[:DECAY]`` or ``adam[:BETA1,BETA2]``.
+        optimizer: such as ``sgd``, ``momentum:0.9`` or ``adam+decay:0.01``.
         lr: learning rate per update; 0 chooses the optimizer's usual one.
-        schedule: ``constant`` or ``cosine`` (down to 0 at the end of the job).
+        schedule: such as ``constant``, ``cosine`` (down to 0 at the end of the job) or ``warmup:5%+cosine``.
+        clip_norm: a gradient longer than this is scaled down to it before it is pushed; 0: none is.
         batch: samples of one replica's step, >= 1.
         epochs: passes over the training set, >= 1.
+        target_accuracy: the job ends once the validation accuracy reaches it; 0: after its epochs.
         seed: of all chance, >= 0.
         engine: ``local`` (processes on this machine) or ``sequential`` (one plain loop).
         on_death: ``restart``, ``drop``, or ``auto``: restart for sync, drop for async and ssp.
@@ -53,6 +61,9 @@ class Job:
     data: str = "digits"
     data_dir: str = ""
     model: str = "mlp:128"
+    code: str = ""
+    code_sha256: str = ""
+    split: str = "iid"
     consistency: str = "sync"
     servers: int = 1
     shards: int = 2
@@ -61,8 +72,10 @@ class Job:
     optimizer: str = "adam"
     lr: float = 0.0
     schedule: str = "cosine"
+    clip_norm: float = 0.0
     batch: int = 32
     epochs: int = 50
+    target_accuracy: float = 0.0
     seed: int = 0
     engine: str = "local"
     on_death: str = "auto"
@@ -84,7 +97,7 @@ class Job:
         """
         _check(self)
         rule = parse_consistency(self.consistency)
-        lr = self.lr or USUAL_LEARNING_RATE[self.optimizer.partition(":")[0]]
+        lr = self.lr or USUAL_LEARNING_RATE[optimizer_name(self.optimizer)]
         build_optimizer(self.optimizer, lr, self.schedule, 1)
         on_death = self.on_death
         if on_death == "auto":
@@ -119,11 +132,24 @@ class Job:
             lease_seconds=self.lease_seconds,
             step_timeout_seconds=self.step_timeout,
             start_timeout_seconds=self.start_timeout,
+            target_accuracy=self.target_accuracy,
         )
 
 
-USUAL_LEARNING_RATE = {"sgd": 0.1, "momentum": 0.02, "adam": 0.005}
-"""The learning rate of each optimizer where a job states none."""
+CODE = "code"
+"""As data or model: what the user's Python file gives."""
+
+USUAL_LEARNING_RATE = {
+    "sgd": 0.7,
+    "momentum": 0.1,
+    "nesterov": 0.15,
+    "adagrad": 0.05,
+    "rmsprop": 0.005,
+    "adam": 0.005,
+    "adamw": 0.01,
+}
+"""The learning rate of each optimizer where a job states none: measured on the digits with ``mlp:128``, 50
+epochs and a cosine."""
 
 _LEAST = {
     "servers": 1,
@@ -209,7 +235,21 @@ def _check(job: Job) -> None:
             raise RequestError(
                 f"'{name}' is one of {', '.join(allowed)}, not '{value}'.{did_you_mean(value, allowed)}"
             )
-    optimizer = job.optimizer.partition(":")[0]
+    parse_split(job.split)
+    if not 0 <= job.target_accuracy <= 1:
+        raise RequestError(
+            f"'target_accuracy' must be from 0 to 1, such as 0.95, but it is {job.target_accuracy}."
+        )
+    if not (math.isfinite(job.clip_norm) and job.clip_norm >= 0):
+        raise RequestError(
+            f"'clip_norm' must be a number above 0 (or 0 for no clipping), but it is {job.clip_norm}."
+        )
+    for name in ("data", "model"):
+        if getattr(job, name) == CODE and not job.code:
+            raise RequestError(
+                f"The {name} of this job is that of a Python file, but no file is named. Name it with --code."
+            )
+    optimizer = optimizer_name(job.optimizer)
     if optimizer not in OPTIMIZERS:
         raise RequestError(
             f"Unknown optimizer '{optimizer}': expected one of {', '.join(OPTIMIZERS)}."

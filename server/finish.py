@@ -34,7 +34,7 @@ CHECKPOINT_SECONDS = 300.0
 """How long the coordinator waits for the other servers' files: 10 GB on a slow disk."""
 
 FAREWELL_SECONDS = 5.0
-"""How long a failed job's coordinator stays so that everyone can hear why; heartbeats come every second."""
+"""How long the coordinator stays so that everyone can hear of the end; heartbeats come every second."""
 
 
 async def keep_shards(
@@ -99,9 +99,9 @@ class Finish:
                 )
             except (JobError, RequestError) as error:
                 failures.append(str(error))
-        if reason:
-            await self._say_farewell()
-        elif self._coordinator.observed:
+        # After the last step nobody is left to be told, unless the job ended before it.
+        await self._say_farewell()
+        if not reason and self._coordinator.observed:
             await self._wait_for_score()
         if self._out is not None:
             versions = [shard.version for part in written for shard in part.shards]
@@ -125,7 +125,7 @@ class Finish:
             log.warning("No observer sent the final score within %g s.", self._score_grace_seconds)
 
     async def _say_farewell(self) -> None:
-        """Stay until every replica has heard why the job failed, but not for long."""
+        """Stay until every replica has left or has heard that the job is over, but not for long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FAREWELL_SECONDS
         while not self._coordinator.everyone_told() and loop.time() < deadline:

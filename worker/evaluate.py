@@ -121,5 +121,5 @@ def _score(
     found = score(model, pulled.values, data.inputs, data.labels)
     rounds = pulled.rounds if parse_consistency(observer.job.consistency).gathers else -1
     version = max(pulled.versions)
-    connection.score(Score(split, version, rounds, found.loss, found.accuracy, found.samples))
+    connection.score(Score(split, version, rounds, found.loss, found.accuracy, found.samples, found.auc))
     log.info("At version %d: %s accuracy %.4f, loss %.4f.", version, split, found.accuracy, found.loss)

@@ -1,6 +1,7 @@
 """Several replicas in one process: a thread each, one connection, one heartbeat for all.
 
-The first failure counts: its replica leaves with a sentence, which ends the job, and the others stop. A
+The first failure counts: its replica leaves with a sentence, which ends the job, and the others stop. A job
+that ends well before its last step, because it has reached its target, is no failure: its replicas leave. A
 replica that is asked to stop from outside does not leave: to the job that is a death, so another may take its
 place, or the others go on.
 """
@@ -54,6 +55,8 @@ class Pool:
         self._failure: str | None = None  # guarded by _changed
         self._stopping = False  # guarded by _changed
         self._fenced: list[str] = []  # guarded by _changed
+        self._over = False  # guarded by _changed; the job has ended well
+        self._left_early = False  # guarded by _changed
         self._running = 0  # guarded by _changed
         self._loops: list[ReplicaLoop] = []
 
@@ -85,6 +88,8 @@ class Pool:
             self._failure = self._fenced[0]
         if self._failure is not None:
             raise JobError(self._failure)
+        if not self._left_early:
+            log.info("All steps are done.")
 
     def stop(self, reason: str) -> None:
         """Let every replica end as soon as it can; any thread may call."""
@@ -103,7 +108,10 @@ class Pool:
             self._note_fenced(loop, error)
         except (RequestError, JobError) as error:
             log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
-            self._give_up(loop, str(error))
+            if isinstance(error, JobError) and self._is_over(loop):
+                self._leave_early(loop)
+            else:
+                self._give_up(loop, str(error))
         except Exception as error:
             log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
             self._give_up(loop, f"The worker failed inside: {type(error).__name__}: {error}.")
@@ -111,6 +119,26 @@ class Pool:
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
+
+    def _is_over(self, loop: ReplicaLoop) -> bool:
+        """Say whether what looks like a failure to a replica is the good end of its job."""
+        with self._changed:
+            over, done = self._over, self._stopping or self._failure is not None
+        if over or done:
+            return over and not done
+        try:
+            self._heard(self._connection.heartbeat([loop.beat()], LAST_WORD_SECONDS))
+        except (RequestError, JobError):
+            return False
+        with self._changed:
+            return self._over
+
+    def _leave_early(self, loop: ReplicaLoop) -> None:
+        with self._changed:
+            self._left_early = True
+        log.info("The job was over when replica %d was at clock %d.", loop.client.rank, loop.beat().clock)
+        with suppress(RequestError, JobError):  # the coordinator may be gone, and has heard of it all
+            loop.client.leave(loop.counters())
 
     def _give_up(self, loop: ReplicaLoop, sentence: str) -> None:
         """Tell the coordinator that a replica has failed, and end the others."""
@@ -145,3 +173,6 @@ class Pool:
     def _heard(self, answer: HeartbeatAnswered) -> None:
         if answer.ended and answer.reason:
             self._fail(answer.reason)
+        elif answer.ended:
+            with self._changed:
+                self._over = True

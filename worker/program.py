@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from paramserver.client import Connection
-from paramserver.data import Batches, steps_of_rank
 from paramserver.datasets import Splits, load
 from paramserver.errors import JobError, RequestError
 from paramserver.events import JobSpec
 from paramserver.job import Job, job_from_toml
 from paramserver.models import Model, build_model
-from paramserver.training import Step
-from paramserver.types import Tensors
+from paramserver.workload import Workload
 from worker.evaluate import evaluate
 from worker.options import Options
 from worker.pool import Pool
@@ -53,7 +50,6 @@ def run(options: Options, stops: Stops) -> int:
                 pool = Pool(connection, spec, task, names, options.join_timeout_seconds)
                 stops.call(pool.stop)
                 pool.run()
-                log.info("All steps are done.")
         return stops.code
     except (RequestError, JobError) as error:
         log.debug("The worker ends.", exc_info=True)
@@ -76,21 +72,8 @@ def make_task(job: Job, splits: Splits, model: Model) -> tuple[JobSpec, Task]:
         splits: the data.
         model: fits the data.
     """
-    train = splits.train
-    steps = tuple(
-        steps_of_rank(len(train), rank, job.replicas, job.batch, job.epochs) for rank in range(job.replicas)
-    )
-
-    def gradient(values: Tensors, batch: Any) -> tuple[float, Tensors, int]:
-        inputs, labels = batch
-        loss, gradients = model.gradient(values, inputs, labels)
-        return loss, gradients, len(labels)
-
-    def step(rank: int) -> Step[Any]:
-        batches = Batches(train, job.batch, job.epochs, job.seed, rank, job.replicas)
-        return Step(batches.batch_at, gradient)
-
-    return job.spec(model.shapes, steps), Task(steps, step, lambda: model.initial(job.seed))
+    workload = Workload(job, splits, model)
+    return workload.spec, Task(workload.steps, workload.step, workload.initial)
 
 
 def _read_job(path: Path) -> Job:

@@ -37,7 +37,13 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        _option("data", "digits", "Data set: digits, fashion-mnist or FILE.npz.", _WHAT, "NAME"),
+        _option(
+            "data",
+            "digits",
+            "Data set: a name (see paramserver data list), FILE.npz or FILE.csv.",
+            _WHAT,
+            "NAME",
+        ),
     ] = None,
     data_dir: Annotated[
         str | None,
@@ -46,7 +52,21 @@ def train(
     model: Annotated[
         str | None,
         _option(
-            "model", "mlp:128", "Model: softmax, or mlp:H1,H2,... with its hidden widths.", _WHAT, "MODEL"
+            "model", "mlp:128", "Model, such as cnn or mlp:256,128; see paramserver models.", _WHAT, "MODEL"
+        ),
+    ] = None,
+    code: Annotated[
+        str | None,
+        _option("code", "none", "Python file with a model, data or both of your own.", _WHAT, "FILE.py"),
+    ] = None,
+    split: Annotated[
+        str | None,
+        _option(
+            "split",
+            "iid",
+            "How samples are dealt to replicas: iid, by-label or dirichlet:A.",
+            _WHAT,
+            "HOW",
         ),
     ] = None,
     consistency: Annotated[
@@ -61,7 +81,13 @@ def train(
     ] = None,
     optimizer: Annotated[
         str | None,
-        _option("optimizer", "adam", "Optimizer: sgd, momentum[:DECAY] or adam[:BETA1,BETA2].", _HOW, "NAME"),
+        _option(
+            "optimizer",
+            "adam",
+            "Optimizer, such as sgd, momentum:0.8 or adam+decay:0.001; see paramserver optimizers.",
+            _HOW,
+            "NAME",
+        ),
     ] = None,
     lr: Annotated[
         float | None, _option("lr", "the optimizer's usual one", "Learning rate per update.", _HOW, "RATE")
@@ -69,11 +95,23 @@ def train(
     schedule: Annotated[
         str | None,
         _option(
-            "schedule", "cosine", "Learning rate over time: constant, or cosine down to 0.", _HOW, "NAME"
+            "schedule",
+            "cosine",
+            "Learning rate over time, such as constant, cosine or warmup:5%+cosine; see optimizers.",
+            _HOW,
+            "NAME",
         ),
+    ] = None,
+    clip_norm: Annotated[
+        float | None,
+        _option("clip-norm", "none", "Longest gradient that is not scaled down to this.", _HOW, "NORM"),
     ] = None,
     batch: Annotated[int | None, _option("batch", 32, "Samples of one replica's step.", _HOW)] = None,
     epochs: Annotated[int | None, _option("epochs", 50, "Passes over the training set.", _HOW)] = None,
+    target_accuracy: Annotated[
+        float | None,
+        _option("target-accuracy", "none", "Validation accuracy at which the job ends early.", _HOW, "SHARE"),
+    ] = None,
     seed: Annotated[int | None, _option("seed", 0, "Seed of all chance, from 0.", _HOW)] = None,
     engine: Annotated[
         str | None,
@@ -143,6 +181,8 @@ def train(
         "data": data,
         "data_dir": data_dir,
         "model": model,
+        "code": code,
+        "split": split,
         "consistency": consistency,
         "servers": servers,
         "shards": shards,
@@ -151,8 +191,10 @@ def train(
         "optimizer": optimizer,
         "lr": lr,
         "schedule": schedule,
+        "clip_norm": clip_norm,
         "batch": batch,
         "epochs": epochs,
+        "target_accuracy": target_accuracy,
         "seed": seed,
         "engine": engine,
         "on_death": on_death,

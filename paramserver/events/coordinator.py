@@ -83,9 +83,10 @@ class Score:
         split: ``validation`` while the job runs, ``test`` once at its end.
         version: the largest shard version among the weights that were scored.
         rounds: finished rounds in those weights (synchronous modes; else -1).
-        loss: mean cross-entropy, in nats.
-        accuracy: share of samples classified rightly, 0 to 1.
+        loss: mean cross-entropy in nats, or where labels are numbers the mean squared error.
+        accuracy: share of samples classified rightly, 0 to 1; where labels are numbers R2, at most 1.
         samples: how many samples were scored.
+        auc: area under the ROC curve, 0 to 1, of a model that says yes or no; None for others.
     """
 
     split: str
@@ -94,6 +95,7 @@ class Score:
     loss: float
     accuracy: float
     samples: int
+    auc: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class JobSpec:
         consistency: ``sync``, ``async`` or ``ssp:N``.
         optimizer: such as ``adam`` or ``momentum:0.9``.
         learning_rate: per update, > 0.
-        schedule: ``constant`` or ``cosine``.
+        schedule: such as ``constant``, ``cosine`` or ``warmup:5%+cosine``.
         versions_total: updates after which a schedule has run its course, >= 1.
         seed: of the job, >= 0.
         replicas: how many replicas must have joined before anything begins, >= 1.
@@ -40,6 +40,7 @@ class JobSpec:
         restart_timeout_seconds: how long a dead rank is waited for under ``restart``.
         restarts_max: restarts of one rank before the job fails.
         start_timeout_seconds: how long the job waits for its replicas to join and for the first weights.
+        target_accuracy: the job ends well once a validation score reaches it; 0: only after its last step.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -58,6 +59,7 @@ class JobSpec:
     restart_timeout_seconds: float = 30.0
     restarts_max: int = 3
     start_timeout_seconds: float = 120.0
+    target_accuracy: float = 0.0
 
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of this job's canonical JSON."""

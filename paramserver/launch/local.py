@@ -12,11 +12,11 @@ from paramserver.errors import JobError
 from paramserver.events import JobStatus, Score
 from paramserver.launch.children import Child, Children, names
 from paramserver.launch.interruption import Interruption
-from paramserver.launch.plan import Plan
 from paramserver.launch.programs import blas_environment, command
 from paramserver.launch.progress import Reporter
 from paramserver.models import score
 from paramserver.storage import RunFolder, read_checkpoint
+from paramserver.workload import Workload
 
 EVALUATOR = "evaluator"
 
@@ -42,7 +42,7 @@ STANDSTILL_SECONDS = 60.0
 
 
 def run_processes(
-    plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Reporter
+    plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter
 ) -> dict[str, Any]:
     """Run a job and return its summary; when this returns or raises, no process is left.
 
@@ -67,7 +67,7 @@ def run_processes(
 class _Launch:
     def __init__(
         self,
-        plan: Plan,
+        plan: Workload,
         folder: RunFolder,
         children: Children,
         interruption: Interruption,
@@ -193,7 +193,7 @@ class _Vigil:
         status: the newest that the coordinator gave.
     """
 
-    def __init__(self, plan: Plan, start_deadline: float) -> None:
+    def __init__(self, plan: Workload, start_deadline: float) -> None:
         self._job = plan.job
         self._start_deadline = start_deadline
         self._heard: float | None = None
@@ -253,7 +253,7 @@ def read_summary(folder: RunFolder) -> dict[str, Any]:
     return summary
 
 
-def _complete(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+def _complete(plan: Workload, folder: RunFolder) -> dict[str, Any]:
     """Return the summary, with a score of the checkpoint where the evaluator came too late to give one."""
     summary = read_summary(folder)
     if not summary:
@@ -261,9 +261,10 @@ def _complete(plan: Plan, folder: RunFolder) -> dict[str, Any]:
     if summary.get("accuracy") is None:
         test, checkpoint = plan.splits.test, read_checkpoint(folder.checkpoint)
         found = score(plan.model, checkpoint.weights, test.inputs, test.labels)
-        summary |= {"accuracy": found.accuracy, "loss": found.loss}
+        summary |= {"accuracy": found.accuracy, "loss": found.loss, "auc": found.auc}
         rounds = summary["rounds"] if plan.job.consistency == "sync" else -1
-        judged = Score("test", max(checkpoint.versions), rounds, found.loss, found.accuracy, found.samples)
+        version = max(checkpoint.versions)
+        judged = Score("test", version, rounds, found.loss, found.accuracy, found.samples, found.auc)
         with folder.open_metrics() as metrics:
             metrics.append({"kind": "score", "seconds": summary["wall_seconds"], **asdict(judged)})
     return summary

@@ -11,18 +11,16 @@ from typing import Any
 
 from paramserver.accounting import merge_counters, summarise
 from paramserver.consistency import parse_consistency
-from paramserver.data import Batches, Labels
 from paramserver.events import Counters, JobStatus, MemberStatus, Phase, Replica, Score, Slice, Standing
 from paramserver.launch.interruption import Interruption
-from paramserver.launch.plan import Plan
 from paramserver.launch.progress import Moment, Reporter
-from paramserver.models import Model, score
+from paramserver.models import score
 from paramserver.optim import build_optimizer
 from paramserver.placement import rows_of
 from paramserver.sequential import Contribution, Update, train_sequentially
 from paramserver.storage import MetricsWriter, RunFolder, SliceValues, write_manifest, write_shard
-from paramserver.training import Step
-from paramserver.types import Array, Tensors
+from paramserver.types import Array
+from paramserver.workload import Workload
 
 METRICS_SECONDS = 1.0
 """Between two lines of ``metrics.jsonl``, as the coordinator writes them."""
@@ -30,10 +28,10 @@ METRICS_SECONDS = 1.0
 LOSS_DECAY = 0.9
 """The training loss that is shown is a moving average over some ten steps."""
 
-Batch = tuple[Array, Labels]
 
-
-def run_loop(plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Reporter) -> dict[str, Any]:
+def run_loop(
+    plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter
+) -> dict[str, Any]:
     """Train in this process, write the checkpoint, and return the summary.
 
     Args:
@@ -46,35 +44,24 @@ def run_loop(plan: Plan, folder: RunFolder, interruption: Interruption, reporter
         JobError: training diverged, or the disk refuses.
         Interrupted: a signal came.
     """
-    job, train = plan.job, plan.splits.train
+    job = plan.job
     rule = parse_consistency(job.consistency)
     optimizer = build_optimizer(job.optimizer, job.lr, job.schedule, plan.spec.versions_total)
-    replicas = [
-        _step(plan.model, Batches(train, job.batch, job.epochs, job.seed, rank, job.replicas))
-        for rank in range(job.replicas)
-    ]
-    initial = plan.model.initial(job.seed)
+    replicas = [plan.step(rank) for rank in range(job.replicas)]
     with folder.open_metrics() as metrics:
         loop = _Loop(plan, metrics, reporter)
-        for update in train_sequentially(rule, optimizer, initial, replicas, plan.steps):
+        for update in train_sequentially(rule, optimizer, plan.initial(), replicas, plan.steps):
             interruption.check()
             loop.take(update)
+            if loop.has_reached_target:
+                break
         return loop.finish(folder)
-
-
-def _step(model: Model, batches: Batches) -> Step[Batch]:
-    def gradient(values: Tensors, batch: Batch) -> tuple[float, Tensors, int]:
-        inputs, labels = batch
-        loss, gradients = model.gradient(values, inputs, labels)
-        return loss, gradients, len(labels)
-
-    return Step(batches.batch_at, gradient)
 
 
 class _Loop:
     """Counts what the loop does, scores it once an epoch, and keeps the diary."""
 
-    def __init__(self, plan: Plan, metrics: MetricsWriter, reporter: Reporter) -> None:
+    def __init__(self, plan: Workload, metrics: MetricsWriter, reporter: Reporter) -> None:
         self._plan = plan
         self._metrics = metrics
         self._reporter = reporter
@@ -103,6 +90,12 @@ class _Loop:
             self._next_metrics = now + METRICS_SECONDS
             self._note_progress()
 
+    @property
+    def has_reached_target(self) -> bool:
+        """Say whether the newest validation score is as good as the job wants it."""
+        target = self._plan.job.target_accuracy
+        return bool(target and self._scores and self._scores[-1].accuracy >= target)
+
     def finish(self, folder: RunFolder) -> dict[str, Any]:
         """Score the final weights, write the checkpoint, and return the summary."""
         update = self._update
@@ -124,7 +117,7 @@ class _Loop:
         data = getattr(self._plan.splits, split)
         found = score(self._plan.model, update.weights, data.inputs, data.labels)
         rounds = update.clock + 1 if self._plan.job.consistency == "sync" else -1
-        judged = Score(split, update.version, rounds, found.loss, found.accuracy, found.samples)
+        judged = Score(split, update.version, rounds, found.loss, found.accuracy, found.samples, found.auc)
         self._scores.append(judged)
         self._metrics.append({"kind": "score", "seconds": self._seconds(), **asdict(judged)})
         self._mark = time.monotonic()

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from paramserver.data import steps_of_rank
-from paramserver.datasets import NAMES, Splits, load
+from paramserver.datasets import NAMES, load
 from paramserver.errors import RequestError
-from paramserver.events import JobSpec
 from paramserver.job import Job
-from paramserver.models import Model, build_model
+from paramserver.models import build_model
 from paramserver.placement import place
+from paramserver.workload import Workload
 
 PROCESSES_MAX = 256
 """Servers and workers of a job on one machine; each takes some 60 MB and a core's attention."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A job that can be run.
-
-    Attributes:
-        job: resolved; its paths are absolute.
-        splits: the data.
-        model: fits the data.
-        steps: of each replica, in rank order.
-        spec: what replicas and servers agree on.
-    """
-
-    job: Job
-    splits: Splits
-    model: Model
-    steps: tuple[int, ...]
-    spec: JobSpec
-
-
-def make_plan(job: Job) -> Plan:
+def make_plan(job: Job) -> Workload:
     """Resolve a job, read its data, build its model.
 
     Raises:
@@ -52,13 +32,9 @@ def make_plan(job: Job) -> Plan:
     model = build_model(job.model, splits.train.features, splits.train.classes)
     for part in (splits.train, splits.validation, splits.test):
         model.check_data(part)
-    steps = tuple(
-        steps_of_rank(len(splits.train), rank, job.replicas, job.batch, job.epochs)
-        for rank in range(job.replicas)
-    )
-    spec = job.spec(model.shapes, steps)
-    place(spec.tensors, job.servers * job.shards)
-    return Plan(job, splits, model, steps, spec)
+    plan = Workload(job, splits, model)
+    place(plan.spec.tensors, job.servers * job.shards)
+    return plan
 
 
 def _with_absolute_paths(job: Job) -> Job:

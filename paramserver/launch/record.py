@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from paramserver.launch.plan import Plan
+from paramserver.workload import Workload
 
 PACKAGES = ("paramserver", "numpy", "grpcio", "protobuf")
 
 
-def describe(plan: Plan, started_at: float) -> dict[str, Any]:
+def describe(plan: Workload, started_at: float) -> dict[str, Any]:
     """Return what a reader needs to judge a run, or to repeat it.
 
     Args:

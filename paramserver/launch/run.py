@@ -12,11 +12,12 @@ from paramserver.job import Job
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.local import read_summary, run_processes
 from paramserver.launch.loop import run_loop
-from paramserver.launch.plan import Plan, make_plan
+from paramserver.launch.plan import make_plan
 from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
 from paramserver.storage import RunFolder, create_run_folder
+from paramserver.workload import Workload
 
 
 class Bug(Exception):  # noqa: N818 - the name says what it is
@@ -61,7 +62,7 @@ def run(job: Job, out: Path | None = None, reporter: Reporter | None = None) -> 
                 reporter.close()
 
 
-def _run(plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Reporter) -> dict[str, Any]:
+def _run(plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter) -> dict[str, Any]:
     started_at = time.time()
     folder.write_text("job.toml", plan.job.to_toml())
     reporter.note(_opening(plan, folder))
@@ -88,7 +89,7 @@ def _run(plan: Plan, folder: RunFolder, interruption: Interruption, reporter: Re
     return summary
 
 
-def _opening(plan: Plan, folder: RunFolder) -> str:
+def _opening(plan: Workload, folder: RunFolder) -> str:
     job = plan.job
     if job.engine == "sequential":
         where = f"{job.replicas} replicas in one plain loop"

@@ -71,6 +71,8 @@ def score(model: Model, values: Values, inputs: AnyArray, labels: AnyArray, batc
 
 def _regression(predictions: AnyArray, targets: AnyArray) -> Score:
     loss = float(np.square(predictions - targets).mean())
+    if not np.isfinite(loss):
+        return Score(loss, float("-inf"), len(targets))
     variance = float(targets.var())
     # Equal targets have no variance to explain: then a perfect prediction counts 1, any other 0.
     explained = 1 - loss / variance if variance else float(loss == 0)

@@ -51,6 +51,7 @@ def encode_job(job: JobSpec) -> pb.JobSpec:
         restart_timeout_seconds=job.restart_timeout_seconds,
         restarts_max=job.restarts_max,
         start_timeout_seconds=job.start_timeout_seconds,
+        target_accuracy=job.target_accuracy,
     )
 
 
@@ -93,6 +94,7 @@ def decode_job(message: pb.JobSpec, bytes_max: int = JOB_BYTES_MAX) -> JobSpec:
         start_timeout_seconds=finite(
             message.start_timeout_seconds, "job.start_timeout_seconds", above_zero=True
         ),
+        target_accuracy=finite(message.target_accuracy, "job.target_accuracy"),
     )
 
 

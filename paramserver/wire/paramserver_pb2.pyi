@@ -182,6 +182,7 @@ class JobSpec(google.protobuf.message.Message):
     RESTART_TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
     RESTARTS_MAX_FIELD_NUMBER: builtins.int
     START_TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
+    TARGET_ACCURACY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """set by the client; a name for people"""
     consistency: builtins.str
@@ -212,6 +213,8 @@ class JobSpec(google.protobuf.message.Message):
     """set by the client; restarts of one rank before the job fails"""
     start_timeout_seconds: builtins.float
     """set by the client; how long the job waits for joins and weights, > 0"""
+    target_accuracy: builtins.float
+    """set by the client; the job ends once a validation score reaches it; 0: never"""
     @property
     def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TensorSpec]:
         """set by the client; in key order (bytewise)"""
@@ -235,8 +238,9 @@ class JobSpec(google.protobuf.message.Message):
         restart_timeout_seconds: builtins.float = ...,
         restarts_max: builtins.int = ...,
         start_timeout_seconds: builtins.float = ...,
+        target_accuracy: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
 
 global___JobSpec = JobSpec
 
@@ -1093,6 +1097,7 @@ class ScoreRequest(google.protobuf.message.Message):
     LOSS_FIELD_NUMBER: builtins.int
     ACCURACY_FIELD_NUMBER: builtins.int
     SAMPLES_FIELD_NUMBER: builtins.int
+    AUC_FIELD_NUMBER: builtins.int
     split: builtins.str
     """set by the observer; "validation" while the job runs, "test" once at its end"""
     version: builtins.int
@@ -1100,11 +1105,13 @@ class ScoreRequest(google.protobuf.message.Message):
     rounds: builtins.int
     """set by the observer; rounds in those weights; -1 if the mode has none"""
     loss: builtins.float
-    """set by the observer; mean cross-entropy, in nats"""
+    """set by the observer; mean cross-entropy in nats, or of numbers the mean squared error"""
     accuracy: builtins.float
-    """set by the observer; 0 to 1"""
+    """set by the observer; at most 1; of numbers R2, which may be negative"""
     samples: builtins.int
     """set by the observer; how many were scored"""
+    auc: builtins.float
+    """set by the observer; 0 to 1; for a yes or no, where both occur"""
     def __init__(
         self,
         *,
@@ -1114,8 +1121,11 @@ class ScoreRequest(google.protobuf.message.Message):
         loss: builtins.float = ...,
         accuracy: builtins.float = ...,
         samples: builtins.int = ...,
+        auc: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accuracy", b"accuracy", "loss", b"loss", "rounds", b"rounds", "samples", b"samples", "split", b"split", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_auc", b"_auc", "auc", b"auc"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_auc", b"_auc", "accuracy", b"accuracy", "auc", b"auc", "loss", b"loss", "rounds", b"rounds", "samples", b"samples", "split", b"split", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_auc", b"_auc"]) -> typing.Literal["auc"] | None: ...
 
 global___ScoreRequest = ScoreRequest
 

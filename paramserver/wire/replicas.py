@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import isfinite, isnan
+from math import isnan
 
 from paramserver.errors import RequestError
 from paramserver.events import (
@@ -187,6 +187,7 @@ def encode_score(score: Score) -> pb.ScoreRequest:
         loss=score.loss,
         accuracy=score.accuracy,
         samples=score.samples,
+        auc=score.auc,
     )
 
 
@@ -197,8 +198,10 @@ def decode_score(message: pb.ScoreRequest) -> Score:
         RequestError: a field is out of its range. A loss may be infinite or NaN: that is what a training
             run that diverged has.
     """
-    if not isfinite(message.accuracy) or not 0 <= message.accuracy <= 1:
-        raise RequestError(f"The field 'accuracy' has to be from 0 to 1, and it is {message.accuracy}.")
+    if isnan(message.accuracy) or message.accuracy > 1:
+        raise RequestError(f"The field 'accuracy' has to be at most 1, and it is {message.accuracy}.")
+    if message.HasField("auc") and not 0 <= message.auc <= 1:
+        raise RequestError(f"The field 'auc' has to be from 0 to 1, and it is {message.auc}.")
     if not isnan(message.loss) and message.loss < 0:
         raise RequestError(f"The field 'loss' has to be at least 0, and it is {message.loss}.")
     return Score(
@@ -208,6 +211,7 @@ def decode_score(message: pb.ScoreRequest) -> Score:
         loss=message.loss,
         accuracy=message.accuracy,
         samples=whole(message.samples, "samples", 1),
+        auc=message.auc if message.HasField("auc") else None,
     )
 
 

@@ -16,7 +16,7 @@ from paramserver.consistency import parse_consistency
 from paramserver.data import Dataset
 from paramserver.datasets import Splits
 from paramserver.errors import JobError, RequestError
-from paramserver.events import JobSpec, JobStatus
+from paramserver.events import JobSpec, JobStatus, Score
 from paramserver.job import Job
 from paramserver.models import Model, build_model
 from paramserver.optim import build_optimizer
@@ -242,6 +242,28 @@ def test_the_evaluator_scores_validation_while_it_runs_and_test_at_the_end(serve
     assert server.wait() == 0, "it has waited for the score"
     assert (status.scores[0].split, status.scores[0].samples) == ("validation", 30)
     assert "No observer" not in server.log()
+
+
+@pytest.mark.parametrize("consistency", ["sync", "async"])
+def test_a_target_that_is_reached_ends_the_job_well_for_all(server: ServerProcess, consistency: str) -> None:
+    job = replace(JOB, consistency=consistency, epochs=100_000, target_accuracy=0.5)
+    spec, task = make_task(job, SPLITS, MODEL)
+    with Connection(server.address) as one, Connection(server.address) as two:
+        running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
+        eye = one.observe("eye")
+        while not (status := one.status().job) or not all(member.clock for member in status.members):
+            one.pause(0.01)
+        one.score(Score("validation", 1, -1, 0.5, 0.5, 30))
+        assert [each.wait() for each in running] == [None, None]
+        status, versions = finished(one), eye.pull().versions
+        one.score(Score("test", 1, -1, 0.5, 0.5, 40))
+        assert server.wait() == 0
+    counts = totals(status, "gradients")
+    ends = ("applied", "dropped", "fenced", "partial", "lost")
+    assert counts["computed"] == sum(counts.get(end, 0) for end in ends)
+    assert counts.get("lost", 0) <= len(status.members), "one each may be under way"
+    if consistency == "sync":
+        assert len(set(versions)) == 1, "every shard ends after the same round"
 
 
 def waiting_for(task: Task, event: threading.Event) -> Task:

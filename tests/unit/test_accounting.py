@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -148,3 +149,20 @@ def test_further_keys_win():
 def test_the_learning_rate_rule_says_what_an_update_is_made_of():
     assert "weighted by their samples" in learning_rate_rule(status(consistency="sync"))
     assert "applied as it comes" in learning_rate_rule(status(consistency="async"))
+
+
+def test_an_early_end_is_told_and_counts_the_first_score_that_reached_the_target():
+    scores = [Score("validation", 3, 3, 0.5, 0.7, 8), Score("validation", 6, 6, 0.4, 0.9, 8)]
+    job = replace(status().job, target_accuracy=0.7)
+    [note] = summarise(replace(status(scores=scores), job=job), (6,), weights_sha256="", wall_seconds=1.0)[
+        "notes"
+    ]
+    assert note.startswith("The job ended at version 3, when the validation accuracy, 0.7000, reached")
+    assert summary_of(scores=scores)["notes"] == []
+
+
+def test_the_rule_names_a_schedule_that_is_not_constant():
+    job = replace(status().job, schedule="warmup:5%+cosine")
+    assert "by the schedule warmup:5%+cosine over 10 updates" in learning_rate_rule(
+        replace(status(), job=job)
+    )

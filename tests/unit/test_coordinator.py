@@ -216,6 +216,31 @@ def test_the_job_ends_with_the_last_who_leaves_and_only_once():
     assert (status.ended, status.reason) == (True, "")
 
 
+def test_a_validation_score_that_reaches_the_target_ends_the_job_well():
+    desk = Desk(replace(JOB, target_accuracy=0.75))
+    desk.start()
+    for split, accuracy in (("validation", 0.74), ("test", 0.9)):
+        desk.ask(ev.ScoreReceived, ev.Score(split, 3, -1, 0.5, accuracy, 8))
+    assert desk.ended() == []
+    effects = desk.ask(ev.ScoreReceived, ev.Score("validation", 4, -1, 0.5, 0.75, 8))
+    only(effects, ev.Acknowledged)
+    assert "At version 4 the validation accuracy is 0.7500" in only(effects, ev.Noted).message
+    assert desk.ended() == [""]
+    desk.contribute(0, 0)
+    desk.contribute(1, 0)
+    assert desk.closed() == [], "no round is closed after the end"
+    orders = len(desk.orders)
+    for rank in (0, 1):  # they learn of it, and leave with what they have counted
+        only(desk.leave(rank), ev.Acknowledged)
+    assert len(desk.orders) == orders
+    status = only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status
+    assert {member.standing for member in status.members} == {ev.Standing.LEFT}
+    desk = Desk()
+    desk.start()
+    desk.ask(ev.ScoreReceived, ev.Score("validation", 4, -1, 0.0, 1.0, 8))
+    assert desk.ended() == [], "without a target no score ends a job"
+
+
 def test_a_lost_server_or_a_failed_replica_ends_the_job_with_its_sentence():
     desk = Desk()
     desk.start()
@@ -298,6 +323,7 @@ def test_unbalanced_shards_are_said():
         ({"start_timeout_seconds": float("inf")}, "start_timeout_seconds must be"),
         ({"restart_timeout_seconds": float("nan")}, "restart_timeout_seconds must be"),
         ({"restarts_max": -1}, "restarts_max must be"),
+        ({"target_accuracy": 1.5}, "target_accuracy must be from 0 to 1"),
     ],
 )
 def test_a_job_that_could_not_run_is_refused_and_another_can_come(changes, sentence):

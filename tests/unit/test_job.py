@@ -36,7 +36,8 @@ def test_what_is_not_said_is_chosen():
     assert Job(consistency="sync").resolved().on_death == "restart"
     assert Job(consistency="ssp:1").resolved().on_death == "drop"
     assert Job(consistency="sync", on_death="drop").resolved().on_death == "drop"
-    assert Job(optimizer="momentum:0.5").resolved().lr == 0.02
+    assert Job(optimizer="momentum:0.5").resolved().lr == 0.1
+    assert Job(optimizer="sgd+decay:0.1").resolved().lr == 0.7
     assert Job(lr=0.5).resolved().lr == 0.5
 
 
@@ -85,6 +86,13 @@ def test_a_wrong_key_or_type_is_refused_by_name(text, sentence):
         ({"optimizer": "adm"}, "Did you mean 'adam'?"),
         ({"optimizer": "adam:0.9,2"}, "'2'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'?"),
+        ({"split": "by-lable"}, "Did you mean 'by-label'?"),
+        ({"split": "dirichlet"}, "such as dirichlet:0.5"),
+        ({"target_accuracy": 95.0}, "'target_accuracy' must be from 0 to 1, such as 0.95, but it is 95.0."),
+        ({"clip_norm": -1.0}, "'clip_norm' must be a number above 0"),
+        ({"clip_norm": math.nan}, "'clip_norm' must be"),
+        ({"model": "code"}, "The model of this job is that of a Python file, but no file is named."),
+        ({"data": "code"}, "Name it with --code."),
         ({"consistency": "asinc"}, "Did you mean 'async'?"),
         ({"consistency": "ssp"}, "Give the bound"),
     ],

@@ -32,6 +32,7 @@ JOB = ev.JobSpec(
     restart_timeout_seconds=3.5,
     restarts_max=6,
     start_timeout_seconds=4.5,
+    target_accuracy=0.5,
 )
 SLICES = (ev.Slice("a", 0, 1, 0), ev.Slice("b", 1, 3, 1))
 REPLICA = ev.Replica(3, 2)
@@ -43,7 +44,7 @@ COUNTERS = ev.Counters(
     seconds={"compute": 1.25, "wait": 0.5},
     loss=0.75,
 )
-SCORE = ev.Score("test", 9, -1, 0.5, 0.875, 40)
+SCORE = ev.Score("test", 9, -1, 0.5, 0.875, 40, 0.75)
 
 
 def test_a_job_comes_back_whole() -> None:
