@@ -22,10 +22,11 @@ Example, of a whole replica::
 """
 
 from paramserver.client.channels import Limits
+from paramserver.client.connected import ConnectedReplica
 from paramserver.client.connection import Connection, ObserverClient, ReplicaClient, Status
 from paramserver.client.heartbeats import Heartbeats
 from paramserver.client.observing import Observer, observe
-from paramserver.client.own_loop import ConnectedReplica, connect
+from paramserver.client.own_loop import connect
 from paramserver.client.transfers import FencedError
 
 __all__ = [

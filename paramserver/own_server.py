@@ -1,0 +1,100 @@
+"""A server on this machine for as long as a ``with`` block: ``serve``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from paramserver.errors import JobError, RequestError
+from paramserver.launch.programs import blas_environment, command
+
+FINISH_SECONDS = 420.0
+"""How long the server may take from the job's end to its own: the 300 s of a large checkpoint, and more."""
+
+REFUSED = 2
+"""Exit code of a server that cannot do what it was told."""
+
+STOP_SECONDS = 5.0
+"""How long a server that is asked to stop may take."""
+
+
+@contextmanager
+def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
+    """Run a server for one job on this machine, as a process of its own.
+
+    It listens to this machine alone, and ends with this process, whatever ends that. Leaving the ``with``
+    block waits for the end of the job if all replicas have left, and stops the server if not.
+
+    Args:
+        shards: into how many parts the weights are cut, each with a lock of its own.
+        out: a folder for the summary, the metrics and the checkpoint; None: nothing is kept.
+
+    Yields:
+        Its address, for ``connect`` and ``observe``.
+
+    Raises:
+        RequestError: it cannot do what the arguments say.
+        JobError: it cannot be started, or the job failed.
+
+    Example:
+        >>> with serve(shards=2) as address:
+        ...     print(address.rpartition(":")[0])
+        127.0.0.1
+    """
+    options = ["--listen", "127.0.0.1:0", "--shards", str(shards), "--exit-with-parent"]
+    # Nobody here scores the final weights, so nobody is to be waited for.
+    options += ["--score-grace-seconds", "0"]
+    options += ["--out", str(out)] if out is not None else []
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command("server", options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **blas_environment(1)},
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().removeprefix("listening ").strip()
+            if not address:
+                refused = process.wait() == REFUSED
+                sentence = f"The server could not be started. {_last_line(log.fileno())}"
+                raise RequestError(sentence) if refused else JobError(sentence)
+            yield address
+            if _is_over(address) and process.wait(FINISH_SECONDS):
+                raise JobError(_last_line(log.fileno()))
+        finally:
+            process.stdin.close()  # which stops it
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _is_over(address: str) -> bool:
+    """Say whether the job has ended, or the server is gone already."""
+    # Imported only now: a process that has gRPC loaded had better not start others.
+    from paramserver.client import Connection
+
+    with Connection(address) as connection:
+        try:
+            job = connection.status(repeat=False).job
+        except JobError:
+            return True
+    return job is not None and job.ended
+
+
+def _last_line(log: int) -> str:
+    """Return the last sentence of a server's log, without the time and the level before it."""
+    text = os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].split(maxsplit=3)[-1] if lines else "Its log is empty."
