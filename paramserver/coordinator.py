@@ -43,6 +43,19 @@ class _Job:
     contributed: dict[int, set[int]] = field(default_factory=dict)  # to the open round: rank -> shards
     refused: dict[int, str] = field(default_factory=dict)  # to the open round: rank -> why
     staged: dict[str, set[int]] = field(default_factory=dict)  # initialiser -> shards
+    leaving: dict[int, _Leaving] = field(default_factory=dict)  # by the order that says so
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """A rank that has left, while some shards have not handled that order yet.
+
+    A shard reports in order, so once it has handled the order it has said all that it had of this rank: only
+    then is it known that a push which was answered with "buffered" is in the round, or that there is none.
+    """
+
+    rank: int
+    shards: set[int]  # still to come
 
 
 @dataclass(slots=True)
@@ -173,6 +186,9 @@ class Coordinator:
         return effects
 
     def _handled(self, report: ev.OrderHandled) -> Effects:
+        job = self._job
+        if job is not None and report.number in job.leaving:
+            return self._handled_leave(job, report)
         pending = self._pending.get(report.number)
         if pending is None:
             return []
@@ -205,7 +221,17 @@ class Coordinator:
         if event.failure:
             return [answer, *self._end(f"Replica {event.replica.rank} failed: {event.failure}")]
         effects: Effects = [answer, *self._order_membership(job, event.replica.rank)]
+        if job.rule.gathers:
+            job.leaving[self._orders] = _Leaving(event.replica.rank, set(range(self._shards)))
         return effects + self._close_rounds(job) + self._end_if_done(job)
+
+    def _handled_leave(self, job: _Job, report: ev.OrderHandled) -> Effects:
+        leaving = job.leaving[report.number]
+        leaving.shards.discard(report.shard)
+        if leaving.shards:
+            return []
+        del job.leaving[report.number]
+        return self._close_rounds(job) + self._end_if_done(job)
 
     def _heartbeat(self, event: ev.HeartbeatReceived, now: float) -> Effects:
         job = self._job
@@ -243,7 +269,7 @@ class Coordinator:
         return f"Every replica joined ({job.spec.replicas}), but none initialised the weights {waited}."
 
     def _end_if_done(self, job: _Job) -> Effects:
-        if not job.members.finished():
+        if not job.members.finished() or job.leaving:
             return []
         dropped = job.members.dropped()
         if dropped and len(dropped) == len(job.members):
@@ -297,16 +323,16 @@ class Coordinator:
     def _close_rounds(self, job: _Job) -> Effects:
         """Close the open round if everyone who is in it has contributed, on every shard.
 
-        When all of them have left, the round is closed for those who begin with the next one.
+        When all of them have left, the round is closed for those who begin with the next one, or for what the
+        last ones to leave have contributed.
         """
         if not job.rule.gathers or not job.members.started or not job.sealed or self._ended is not None:
             return []
         readers = job.members.required()
-        if not readers:
-            return []
         required = [rank for rank in readers if job.begins.get(rank, 0) <= job.rounds]
+        required += [leaving.rank for leaving in job.leaving.values()]
         complete = round_members(required, job.contributed, self._shards)
-        if complete is None:
+        if complete is None or not (readers or complete):
             return []
         ranks = tuple(rank for rank in complete if rank not in job.refused)
         effects: Effects = []

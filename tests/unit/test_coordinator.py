@@ -375,3 +375,59 @@ def test_everyone_dead_ends_a_job_that_goes_on_without_the_dead():
     desk.now = 10.0
     desk.tell(ev.TimerFired())
     assert desk.ended() == ["Every replica is dead."]
+
+
+def closed_rounds(desk):
+    return [sent.order.ranks for sent in desk.orders if isinstance(sent.order, ev.RoundClosed)]
+
+
+def started(**changes):
+    desk = Desk(replace(JOB, **changes))
+    for name in "ab"[: desk.job.replicas]:
+        desk.join(name)
+    for shard in (0, 1):
+        desk.tell(ev.Staged(shard, "i"))
+    return desk
+
+
+def test_a_leave_that_overtakes_a_contribution_does_not_shut_it_out():
+    desk = started()
+    for shard in (0, 1):
+        desk.tell(ev.Contributed(shard, 0, rank=0, samples=1))
+    desk.tell(ev.Contributed(0, 0, rank=1, samples=1))
+    desk.prompt = False
+    desk.leave(1)  # shard 1 has buffered its push, too, but that report is still on its way
+    assert closed_rounds(desk) == []
+    desk.tell(ev.Contributed(1, 0, rank=1, samples=1))
+    assert closed_rounds(desk) == [(0, 1)]
+
+
+def test_a_leaver_without_a_contribution_holds_the_round_only_until_all_shards_have_said_so():
+    desk = started()
+    for shard in (0, 1):
+        desk.tell(ev.Contributed(shard, 0, rank=0, samples=1))
+    desk.prompt = False
+    desk.leave(1)
+    leave = desk.orders[-1].order
+    desk.tell(ev.OrderHandled(0, leave.number, {1: 0}))
+    assert closed_rounds(desk) == []
+    desk.tell(ev.OrderHandled(1, leave.number, {1: 0}))
+    assert closed_rounds(desk) == [(0,)]
+
+
+def test_the_last_ones_to_leave_are_still_in_their_round():
+    desk = started()
+    desk.leave(1)
+    for shard in (0, 1):
+        desk.tell(ev.Contributed(shard, 0, rank=0, samples=1))
+    assert closed_rounds(desk) == [(0,)]
+    desk.prompt = False
+    desk.tell(ev.Contributed(0, 1, rank=0, samples=1))
+    desk.leave(0)
+    desk.tell(ev.Contributed(1, 1, rank=0, samples=1))
+    assert closed_rounds(desk) == [(0,), (0,)]
+    assert not any(isinstance(sent.order, ev.JobEnded) for sent in desk.orders)
+    leave = next(sent.order for sent in reversed(desk.orders) if isinstance(sent.order, ev.MembershipChanged))
+    for shard in (0, 1):
+        desk.tell(ev.OrderHandled(shard, leave.number, {0: 2}))
+    assert isinstance(desk.orders[-1].order, ev.JobEnded)
