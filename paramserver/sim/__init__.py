@@ -1,0 +1,1 @@
+"""Virtual time: the deployed protocol without threads, sockets or waiting."""

@@ -1,0 +1,111 @@
+"""Virtual time: what happens when, in integer nanoseconds.
+
+To the next editor: times are integers, because sums of floats depend on their order and runs must be the
+same bytes. What happens at one instant happens in the order in which it was scheduled; what is scheduled
+for this very instant happens after all that was scheduled for it before. Therefore each instant is a list,
+and a list's order is the sequence number that breaks ties. Only distinct instants go through the heap,
+which is what makes a thousand replicas that wake at once cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+Action = Callable[[Any], object]
+"""What happens: called with the one argument that was scheduled with it."""
+
+NANOSECONDS = 1_000_000_000
+"""In a second."""
+
+
+@dataclass(slots=True, eq=False)
+class Timer:
+    """Something that will happen, unless it is cancelled first.
+
+    Attributes:
+        when: nanoseconds.
+    """
+
+    when: int
+    _action: Action | None
+    _argument: Any
+
+    @property
+    def pending(self) -> bool:
+        """Say whether it is still to happen."""
+        return self._action is not None
+
+    def cancel(self) -> None:
+        """Let it not happen; nothing changes if it has happened."""
+        self._action = None
+
+    def _fire(self, _: None) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            action(self._argument)
+
+
+class EventHeap:
+    """Everything that is still to happen, by time.
+
+    Attributes:
+        now: the present instant, in nanoseconds; only `run` moves it.
+        happened: how many events have happened, cancelled timers included.
+
+    Example:
+        >>> heap, seen = EventHeap(), []
+        >>> heap.at(20, seen.append, "b"); heap.at(10, seen.append, "a"); heap.at(20, seen.append, "c")
+        >>> heap.run()
+        >>> seen, heap.now
+        (['a', 'b', 'c'], 20)
+    """
+
+    __slots__ = ("_at", "_instants", "_stopped", "happened", "now")
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.happened = 0
+        self._instants: list[int] = []  # a heap of the keys of _at
+        self._at: dict[int, list[tuple[Action, Any]]] = {}
+        self._stopped = False
+
+    def at(self, when: int, action: Action, argument: Any = None) -> None:
+        """Let something happen at an instant.
+
+        Args:
+            when: nanoseconds, not before now.
+            action: called with the argument.
+            argument: any one thing.
+        """
+        instant = self._at.get(when)
+        if instant is not None:
+            instant.append((action, argument))
+            return
+        assert when >= self.now, f"At {self.now} ns something was scheduled for {when} ns, which is over."
+        self._at[when] = [(action, argument)]
+        heappush(self._instants, when)
+
+    def timer(self, when: int, action: Action, argument: Any = None) -> Timer:
+        """Let something happen at an instant, unless the timer is cancelled before."""
+        timer = Timer(when, action, argument)
+        self.at(when, timer._fire)
+        return timer
+
+    def stop(self) -> None:
+        """Let `run` return once the present instant is over; what is still to happen stays."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Let everything happen, instant by instant, until nothing is left or somebody calls `stop`."""
+        instants, at = self._instants, self._at
+        self._stopped = False
+        while instants and not self._stopped:
+            self.now = now = heappop(instants)
+            instant = at[now]
+            for action, argument in instant:  # which may append to it
+                action(argument)
+            self.happened += len(instant)
+            del at[now]
