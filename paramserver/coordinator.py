@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paramserver import events as ev
-from paramserver.consistency import Consistency, parse_consistency, round_members
+from paramserver.consistency import Consistency, parse_consistency
 from paramserver.errors import Fault, RequestError
 from paramserver.membership import Membership
 from paramserver.optim import build_optimizer
 from paramserver.placement import UNBALANCED_RATIO, bytes_per_shard, imbalance, place
+from paramserver.rounds import Rounds
 
 Effects = list[ev.CoordinatorEffect]
 
@@ -37,25 +38,9 @@ class _Job:
     placement: tuple[ev.Slice, ...]
     members: Membership
     fixed_at: float
+    rounds: Rounds
     sealed: bool = False
-    rounds: int = 0
-    begins: dict[int, int] = field(default_factory=dict)  # late ranks: the first round they are part of
-    contributed: dict[int, set[int]] = field(default_factory=dict)  # to the open round: rank -> shards
-    refused: dict[int, str] = field(default_factory=dict)  # to the open round: rank -> why
     staged: dict[str, set[int]] = field(default_factory=dict)  # initialiser -> shards
-    leaving: dict[int, _Leaving] = field(default_factory=dict)  # by the order that says so
-
-
-@dataclass(slots=True)
-class _Leaving:
-    """A rank that has left, while some shards have not handled that order yet.
-
-    A shard reports in order, so once it has handled the order it has said all that it had of this rank: only
-    then is it known that a push which was answered with "buffered" is in the round, or that there is none.
-    """
-
-    rank: int
-    shards: set[int]  # still to come
 
 
 @dataclass(slots=True)
@@ -160,7 +145,7 @@ class Coordinator:
     def _fix_job(self, spec: ev.JobSpec, now: float) -> Effects:
         rule = _check_job(spec)
         placement = place(spec.tensors, self._shards)
-        self._job = _Job(spec, rule, placement, Membership(spec), now)
+        self._job = _Job(spec, rule, placement, Membership(spec), now, Rounds(rule, self._shards))
         self._orders += 1
         effects: Effects = []
         for shard in range(self._shards):
@@ -178,17 +163,17 @@ class Coordinator:
 
     def _announce_join(self, job: _Job, request: int, replica: ev.Replica) -> Effects:
         member = job.members.member(replica.rank)
-        if member.late and job.rule.gathers:
+        if member.late:
             others = [rank for rank in job.members.required() if rank != replica.rank]
-            job.begins[replica.rank] = job.rule.begins(job.rounds, job.rounds if others else None)
+            job.rounds.admit_late(replica.rank, alone=not others)
         effects = self._order_membership(job, replica.rank)
         self._pending[self._orders] = _PendingJoin([request], replica, set(range(self._shards)))
         return effects
 
     def _handled(self, report: ev.OrderHandled) -> Effects:
         job = self._job
-        if job is not None and report.number in job.leaving:
-            return self._handled_leave(job, report)
+        if job is not None and job.rounds.handled(report.number, report.shard):
+            return self._close_round(job) + self._end_if_done(job)
         pending = self._pending.get(report.number)
         if pending is None:
             return []
@@ -221,17 +206,8 @@ class Coordinator:
         if event.failure:
             return [answer, *self._end(f"Replica {event.replica.rank} failed: {event.failure}")]
         effects: Effects = [answer, *self._order_membership(job, event.replica.rank)]
-        if job.rule.gathers:
-            job.leaving[self._orders] = _Leaving(event.replica.rank, set(range(self._shards)))
-        return effects + self._close_rounds(job) + self._end_if_done(job)
-
-    def _handled_leave(self, job: _Job, report: ev.OrderHandled) -> Effects:
-        leaving = job.leaving[report.number]
-        leaving.shards.discard(report.shard)
-        if leaving.shards:
-            return []
-        del job.leaving[report.number]
-        return self._close_rounds(job) + self._end_if_done(job)
+        job.rounds.leave(event.replica.rank, self._orders)
+        return effects + self._close_round(job) + self._end_if_done(job)
 
     def _heartbeat(self, event: ev.HeartbeatReceived, now: float) -> Effects:
         job = self._job
@@ -258,7 +234,7 @@ class Coordinator:
         failure = job.members.overdue(now) or self._late_start(job, now)
         if failure:
             return effects + self._end(failure)
-        return effects + self._close_rounds(job) + self._end_if_done(job)
+        return effects + self._close_round(job) + self._end_if_done(job)
 
     def _late_start(self, job: _Job, now: float) -> str:
         if (job.members.started and job.sealed) or now < job.fixed_at + job.spec.start_timeout_seconds:
@@ -269,7 +245,7 @@ class Coordinator:
         return f"Every replica joined ({job.spec.replicas}), but none initialised the weights {waited}."
 
     def _end_if_done(self, job: _Job) -> Effects:
-        if not job.members.finished() or job.leaving:
+        if not job.members.finished() or job.rounds.waits_for_leavers:
             return []
         dropped = job.members.dropped()
         if dropped and len(dropped) == len(job.members):
@@ -309,44 +285,22 @@ class Coordinator:
         job.sealed = True
         job.staged.clear()
         self._orders += 1
-        return [ev.Ordered(ev.Sealed(self._orders, report.initialiser)), *self._close_rounds(job)]
+        return [ev.Ordered(ev.Sealed(self._orders, report.initialiser)), *self._close_round(job)]
 
     def _contributed(self, report: ev.Contributed) -> Effects:
         job = self._known_job()
-        if report.round != job.rounds:
-            return []  # closed without it
-        job.contributed.setdefault(report.rank, set()).add(report.shard)
-        if report.refusal:
-            job.refused[report.rank] = report.refusal
-        return self._close_rounds(job)
+        job.rounds.contribute(report)
+        return self._close_round(job)
 
-    def _close_rounds(self, job: _Job) -> Effects:
-        """Close the open round if everyone who is in it has contributed, on every shard.
-
-        When all of them have left, the round is closed for those who begin with the next one, or for what the
-        last ones to leave have contributed.
-        """
-        if not job.rule.gathers or not job.members.started or not job.sealed or self._ended is not None:
+    def _close_round(self, job: _Job) -> Effects:
+        if not job.members.started or not job.sealed or self._ended is not None:
             return []
-        readers = job.members.required()
-        required = [rank for rank in readers if job.begins.get(rank, 0) <= job.rounds]
-        required += [leaving.rank for leaving in job.leaving.values()]
-        complete = round_members(required, job.contributed, self._shards)
-        if complete is None or not (readers or complete):
+        closed = job.rounds.close(job.members.required())
+        if closed is None:
             return []
-        ranks = tuple(rank for rank in complete if rank not in job.refused)
-        effects: Effects = []
-        if not ranks:
-            why = "nobody is left who was in it."
-            if job.refused:
-                why = f"every gradient was refused. {job.refused[min(job.refused)]}"
-            effects.append(ev.Noted(f"Round {job.rounds} changed nothing: {why}"))
         self._orders += 1
-        effects.append(ev.Ordered(ev.RoundClosed(self._orders, job.rounds, ranks)))
-        job.rounds += 1
-        job.contributed.clear()
-        job.refused.clear()
-        return effects
+        order = ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks))
+        return [ev.Noted(closed.remark), order] if closed.remark else [order]
 
     # ------------------------------------------------------------------------------------------- the rest
 
@@ -386,7 +340,7 @@ class Coordinator:
             job.sealed if job else False,
             self._ended is not None,
             self._ended or "",
-            job.rounds if job else 0,
+            job.rounds.closed if job else 0,
             job.members.statuses(now) if job else (),
             tuple(self._scores),
         )
