@@ -106,7 +106,7 @@ def parse_consistency(text: str) -> Consistency:
         return Consistency("ssp", int(bound))
     raise RequestError(
         f"Unknown consistency '{text}': expected sync, async or ssp:N with N = 0, 1, 2, …"
-        + (did_you_mean(name, ["sync", "async"]) if name != "ssp" else " Give the bound, as in ssp:3.")
+        + (did_you_mean(name, ["sync", "async", "ssp"]) if name != "ssp" else " Give the bound, as in ssp:3.")
     )
 
 

@@ -131,3 +131,8 @@ def test_same_as_one_plain_dictionary(steps, needs):
         assert clocks.slowest() == min((plain[rank] for rank in live), default=None)
         below = sorted((plain[rank], rank) for rank in live if plain[rank] < needs)
         assert clocks.laggards(needs) == (tuple((rank, clock) for clock, rank in below), 0)
+
+
+def test_a_misspelt_rule_is_answered_with_the_near_one():
+    with pytest.raises(RequestError, match=r"Did you mean 'ssp'\?"):
+        parse_consistency("spp:2")
