@@ -174,11 +174,24 @@ def job_from_toml(text: str, source: str) -> Job:
     Raises:
         RequestError: it is not TOML, or a key or value is not a job's.
     """
+    return Job(**job_values_from_toml(text, source))
+
+
+def job_values_from_toml(text: str, source: str) -> dict[str, Any]:
+    """Return what a job file says, and nothing of what it does not say.
+
+    Args:
+        text: TOML; keys are the fields of `Job`, all optional.
+        source: the file's name, for messages.
+
+    Raises:
+        RequestError: it is not TOML, or a key or value is not a job's.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"The job file {source} is not valid TOML: {error}.") from None
-    return job_from_mapping(values, f"the job file {source}")
+    return job_values(values, f"the job file {source}")
 
 
 def job_from_mapping(values: Mapping[str, Any], source: str) -> Job:
@@ -186,6 +199,19 @@ def job_from_mapping(values: Mapping[str, Any], source: str) -> Job:
 
     Args:
         values: fields of `Job`; what is not named keeps its default.
+        source: where they come from, for messages.
+
+    Raises:
+        RequestError: a name is unknown, or a value has the wrong type.
+    """
+    return Job(**job_values(values, source))
+
+
+def job_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return names and values as a job has them, after they have been found sound.
+
+    Args:
+        values: fields of `Job`.
         source: where they come from, for messages.
 
     Raises:
@@ -207,7 +233,7 @@ def job_from_mapping(values: Mapping[str, Any], source: str) -> Job:
                 f"{type(value).__name__} {value!r}."
             )
         checked[name] = value
-    return Job(**checked)
+    return checked
 
 
 _KINDS = {str: "a text in quotes", int: "a whole number", float: "a number"}

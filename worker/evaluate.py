@@ -10,7 +10,7 @@ from paramserver.consistency import parse_consistency
 from paramserver.data import Dataset
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import JobStatus, Score
-from paramserver.models import Model, score
+from paramserver.models import Trainable, score
 from paramserver.session import Pulled
 
 log = logging.getLogger("worker")
@@ -30,7 +30,7 @@ CORE_SHARE = 0.2
 
 def evaluate(
     connection: Connection,
-    model: Model,
+    model: Trainable,
     validation: Dataset,
     test: Dataset,
     name: str,
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def _follow(
-    connection: Connection, observer: ObserverClient, model: Model, validation: Dataset, test: Dataset
+    connection: Connection, observer: ObserverClient, model: Trainable, validation: Dataset, test: Dataset
 ) -> None:
     scored: tuple[int, ...] | None = None
     next_at = time.monotonic()
@@ -116,7 +116,12 @@ def _status(connection: Connection) -> JobStatus:
 
 
 def _score(
-    connection: Connection, observer: ObserverClient, model: Model, pulled: Pulled, data: Dataset, split: str
+    connection: Connection,
+    observer: ObserverClient,
+    model: Trainable,
+    pulled: Pulled,
+    data: Dataset,
+    split: str,
 ) -> None:
     found = score(model, pulled.values, data.inputs, data.labels)
     rounds = pulled.rounds if parse_consistency(observer.job.consistency).gathers else -1

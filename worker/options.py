@@ -19,6 +19,7 @@ class Options:
 
     connect: str
     job: Path
+    code: Path | None
     worker: int
     threads: int | None
     evaluate: bool
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--connect", metavar="HOST:PORT", type=_address, required=True, help="server 0")
     add("--job", metavar="FILE", type=Path, required=True, help="the job file, the same for all workers")
+    add("--code", metavar="FILE.py", type=Path, default=None, help="your own code, if the job has any")
     add("--worker", metavar="INDEX", type=_whole, default=0, help="this worker's index (default: 0)")
     add("--threads", metavar="N", type=_positive, default=None, help="replicas here (default: the job's)")
     add("--evaluate", action="store_true", help="train nothing; score the weights while others train")

@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 
 from paramserver.client import Connection
-from paramserver.datasets import Splits, load
+from paramserver.datasets import Splits
 from paramserver.errors import JobError, RequestError
 from paramserver.events import JobSpec
 from paramserver.job import Job, job_from_toml
-from paramserver.models import Model, build_model
-from paramserver.workload import Workload
+from paramserver.models import Trainable
+from paramserver.user_code import load_code
+from paramserver.workload import Workload, load_workload
 from worker.evaluate import evaluate
 from worker.options import Options
 from worker.pool import Pool
@@ -34,16 +35,16 @@ def run(options: Options, stops: Stops) -> int:
     code = 2
     try:
         job = _read_job(options.job)
-        splits = load(job.data, job.data_dir or None)
-        model = build_model(job.model, splits.train.features, splits.train.classes)
-        for part in (splits.train, splits.validation, splits.test):
-            model.check_data(part)
-        spec, task = make_task(job, splits, model)
+        # Only a file that somebody has named on the command line is run, whatever the job file says.
+        own = None if options.code is None else load_code(options.code, job.code_sha256)
+        workload = load_workload(job, own)
+        spec, task = workload.spec, task_of(workload)
         code = 1
         with Connection(options.connect) as connection:
             if options.evaluate:
                 stops.call(connection.stop)
                 seconds = options.join_timeout_seconds
+                model, splits = workload.model, workload.splits
                 evaluate(connection, model, splits.validation, splits.test, options.name, seconds)
             else:
                 names = [f"{options.name}/{thread}" for thread in range(options.threads or job.threads)]
@@ -64,7 +65,7 @@ def run(options: Options, stops: Stops) -> int:
         return stops.code or 1
 
 
-def make_task(job: Job, splits: Splits, model: Model) -> tuple[JobSpec, Task]:
+def make_task(job: Job, splits: Splits, model: Trainable) -> tuple[JobSpec, Task]:
     """Return what the replicas of a job agree on, and what each has to do.
 
     Args:
@@ -73,7 +74,12 @@ def make_task(job: Job, splits: Splits, model: Model) -> tuple[JobSpec, Task]:
         model: fits the data.
     """
     workload = Workload(job, splits, model)
-    return workload.spec, Task(workload.steps, workload.step, workload.initial)
+    return workload.spec, task_of(workload)
+
+
+def task_of(workload: Workload) -> Task:
+    """Return what each replica has to do."""
+    return Task(workload.steps, workload.step, workload.initial)
 
 
 def _read_job(path: Path) -> Job:

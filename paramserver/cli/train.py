@@ -32,7 +32,9 @@ def train(
     job_file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[JOB.toml]", help="A job file, whose keys are the options below.", show_default=False
+            metavar="[JOB.toml|CODE.py]",
+            help="A job file, whose keys are the options below, or Python with a model or data of your own.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
@@ -176,6 +178,10 @@ def train(
 
     Without any option it trains a small network on handwritten digits in synchronous mode.
     """
+    if job_file is not None and job_file.suffix == ".py":
+        if code is not None:
+            raise RequestError(f"{job_file} and --code {code} are both Python files. Give one.")
+        code, job_file = str(job_file), None
     text, source = _read(job_file)
     given = {
         "data": data,

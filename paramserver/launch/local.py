@@ -135,6 +135,8 @@ class _Launch:
         arguments = ["--connect", self._address, "--job", str(self._folder.path / "job.toml")]
         arguments += ["--worker", str(index), "--threads", str(job.threads), "--exit-with-parent", *more]
         arguments += ["--join-timeout-seconds", str(job.start_timeout)]
+        if job.code:
+            arguments += ["--code", job.code]
         self._children.start(name, command("worker", arguments))
 
     def _await_address(self, server: Child) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from paramserver.datasets import NAMES, load
+from paramserver.datasets import NAMES
 from paramserver.errors import RequestError
-from paramserver.job import Job
-from paramserver.models import build_model
+from paramserver.job import CODE, Job
 from paramserver.placement import place
-from paramserver.workload import Workload
+from paramserver.user_code import UserCode
+from paramserver.workload import Workload, load_workload
 
 PROCESSES_MAX = 256
 """Servers and workers of a job on one machine; each takes some 60 MB and a core's attention."""
 
 
-def make_plan(job: Job) -> Workload:
+def make_plan(job: Job, code: UserCode | None = None) -> Workload:
     """Resolve a job, read its data, build its model.
+
+    Args:
+        job: what a person wants.
+        code: the user's file, if there is one.
 
     Raises:
         RequestError: a field, the data or the model is wrong, or they do not fit together.
@@ -28,11 +32,7 @@ def make_plan(job: Job) -> Workload:
             f"One machine runs at most {PROCESSES_MAX} servers and workers, and {job.servers} servers and "
             f"{job.workers} workers were asked for. Use more shards or threads instead."
         )
-    splits = load(job.data, job.data_dir or None)
-    model = build_model(job.model, splits.train.features, splits.train.classes)
-    for part in (splits.train, splits.validation, splits.test):
-        model.check_data(part)
-    plan = Workload(job, splits, model)
+    plan = load_workload(job, code)
     place(plan.spec.tensors, job.servers * job.shards)
     return plan
 
@@ -42,6 +42,6 @@ def _with_absolute_paths(job: Job) -> Job:
     data, data_dir = job.data, job.data_dir
     if data_dir:
         data_dir = str(Path(data_dir).expanduser().absolute())
-    if data not in NAMES and Path(data).expanduser().exists():
+    if data != CODE and data not in NAMES and Path(data).expanduser().exists():
         data = str(Path(data).expanduser().absolute())
     return replace(job, data=data, data_dir=data_dir)

@@ -111,12 +111,17 @@ def _figures(summary: Mapping[str, Any]) -> RenderableType:
     table.add_column(overflow="fold")
     samples = summary["data_samples"]["test"]
     validation = summary["validation"]
-    table.add_row("test accuracy", f"{summary['accuracy']:.4f} on {samples:,} samples")
-    table.add_row("test loss", _number(summary["loss"], ".4f"))
+    regression = summary.get("task") == "regression"
+    measure, loss = ("R2", "mean squared error") if regression else ("accuracy", "loss")
+    table.add_row(f"test {measure}", f"{_number(summary['accuracy'], '.4f')} on {samples:,} samples")
+    table.add_row(f"test {loss}", _number(summary["loss"], ".4f"))
+    if summary.get("auc") is not None:
+        table.add_row("test AUC", f"{summary['auc']:.4f}")
     if validation:
-        table.add_row(
-            "validation accuracy", f"{validation[-1]['accuracy']:.4f} at version {validation[-1]['version']}"
-        )
+        found = _number(validation[-1]["accuracy"], ".4f")
+        table.add_row(f"validation {measure}", f"{found} at version {validation[-1]['version']}")
+    if "dealing" in summary:
+        table.add_row("data", summary["dealing"])
     table.add_row("speed", f"{_number(summary['samples_per_second'], ',.0f')} samples/s")
     table.add_row("training time", _seconds(summary["wall_seconds"]))
     table.add_row("consistency", f"{summary['consistency']}, {count(summary['replicas'], 'replica')}")

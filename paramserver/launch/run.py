@@ -17,6 +17,7 @@ from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
 from paramserver.storage import RunFolder, create_run_folder
+from paramserver.user_code import UserCode
 from paramserver.workload import Workload
 
 
@@ -30,7 +31,12 @@ class Bug(Exception):  # noqa: N818 - the name says what it is
     is_written = True
 
 
-def run(job: Job, out: Path | None = None, reporter: Reporter | None = None) -> tuple[dict[str, Any], Path]:
+def run(
+    job: Job,
+    out: Path | None = None,
+    reporter: Reporter | None = None,
+    code: UserCode | None = None,
+) -> tuple[dict[str, Any], Path]:
     """Run a job on this machine, to its end.
 
     Blocks as long as the job takes. Only the main thread can call this, since it listens to signals.
@@ -39,6 +45,7 @@ def run(job: Job, out: Path | None = None, reporter: Reporter | None = None) -> 
         job: what to train, and how.
         out: the run folder, new or empty; None: one with the time as its name in ``runs``.
         reporter: shows progress; None: nobody.
+        code: the user's file, if the job has one.
 
     Returns:
         The summary, and the run folder.
@@ -50,8 +57,9 @@ def run(job: Job, out: Path | None = None, reporter: Reporter | None = None) -> 
         Bug: neither is to blame, but this program.
     """
     reporter = reporter or Silence()
+    # Nothing has to be ended yet, so a signal may strike here, also in code of the user's that never returns.
+    plan = make_plan(job, code)
     with Interruption() as interruption:
-        plan = make_plan(job)
         for program in PROGRAMS:
             command(program)
         interruption.check()
@@ -99,6 +107,6 @@ def _opening(plan: Workload, folder: RunFolder) -> str:
             f"{count(job.servers, 'server')} x {count(job.shards, 'shard')}"
         )
     return (
-        f"Training {plan.model.spec} on {Path(job.data).name}, {job.consistency}: {where}.\n"
+        f"Training {plan.model.spec} on {plan.splits.train.name}, {job.consistency}: {where}.\n"
         f"The run folder is {folder.path}."
     )

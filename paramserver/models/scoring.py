@@ -8,7 +8,8 @@ import numpy as np
 
 from paramserver.autodiff import binary_cross_entropies, cross_entropies, sigmoid, softmax
 from paramserver.errors import RequestError
-from paramserver.models.model import Model, Values
+from paramserver.models.model import Values
+from paramserver.models.trainable import Trainable
 from paramserver.types import AnyArray, Array
 
 BATCH = 100
@@ -36,7 +37,7 @@ class Score:
     auc: float | None = None
 
 
-def score(model: Model, values: Values, inputs: AnyArray, labels: AnyArray, batch: int = BATCH) -> Score:
+def score(model: Trainable, values: Values, inputs: AnyArray, labels: AnyArray, batch: int = BATCH) -> Score:
     """Score a model on labelled samples.
 
     Args:
