@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paramserver.datasets import Splits, load
     from paramserver.errors import JobError, RequestError
     from paramserver.events import Outcome, Verdict
-    from paramserver.models import Model, Score, build_model, score
+    from paramserver.models import Model, Network, Score, build_model, score
     from paramserver.own_server import serve
     from paramserver.storage import Checkpoint, read_checkpoint
 
@@ -29,6 +29,7 @@ __all__ = [
     "FencedError",
     "JobError",
     "Model",
+    "Network",
     "Observer",
     "Outcome",
     "RequestError",
@@ -50,7 +51,7 @@ _MODULES = {
     "paramserver.datasets": ("Splits", "load"),
     "paramserver.errors": ("JobError", "RequestError"),
     "paramserver.events": ("Outcome", "Verdict"),
-    "paramserver.models": ("Model", "Score", "build_model", "score"),
+    "paramserver.models": ("Model", "Network", "Score", "build_model", "score"),
     "paramserver.own_server": ("serve",),
     "paramserver.storage": ("Checkpoint", "read_checkpoint"),
 }

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def test_predict_live(tmp_path):
     assert [int(version) for version, _ in found] == list(range(0, 301, 50))
     assert float(found[0][1]) < 0.3
     assert float(found[-1][1]) > 0.9
+
+
+def test_own_model_is_the_same_in_every_engine(tmp_path):
+    found = []
+    for engine in ("local", "sequential"):
+        options = ["--engine", engine, "--out", engine, "--json"]
+        train = ["-P", "-m", "paramserver", "train", EXAMPLES / "own_model.py"]
+        found.append(json.loads(finish(start(*train, *options, folder=tmp_path))))
+    assert found[0]["weights_sha256"] == found[1]["weights_sha256"]
+    assert min(summary["accuracy"] for summary in found) >= 0.95
 
 
 def test_pytorch_digits_is_as_good_as_the_same_module_without_a_server(tmp_path):
