@@ -23,7 +23,12 @@ def main(arguments: list[str]) -> int:
     """
     signal.signal(signal.SIGTERM, _end_early)  # as process 1 there would be no handler at all until the loop
     _set_environment()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s server: %(message)s",
+        datefmt="%H:%M:%S",
+    )
     from paramserver.errors import JobError, RequestError
     from server.options import read_options
 
