@@ -189,6 +189,12 @@ Gradient: TypeAlias = Array | RowGradient
 Gradients: TypeAlias = Mapping[str, Gradient]
 """Gradients by key."""
 
+Values: TypeAlias = Mapping[str, Array | RowValues]
+"""A float32 tensor for each key; of a table that is read row by row, the rows of the batch suffice."""
+
+RowsByKey: TypeAlias = Mapping[str, RowIndices]
+"""Which rows of which tables; a key that is not there means the whole tensor."""
+
 
 def dense(gradient: Gradient) -> Array:
     """Give a gradient as an array; an array is returned as it is."""
@@ -207,19 +213,38 @@ def check_rows(what: str, indices: AnyArray, rows: AnyArray, shape: tuple[int, .
     Raises:
         RequestError: says what was expected and what was found.
     """
-    if not shape:
-        raise RequestError(f"{what}: the tensor is a single number and has no rows. Send it whole.")
-    if indices.ndim != 1 or indices.dtype != np.int64:
-        raise RequestError(f"{what}: expected indices (n,) int64, found {indices.shape} {indices.dtype}.")
+    check_indices(what, indices, shape)
     if rows.shape != (len(indices), *shape[1:]) or rows.dtype.kind != "f":
         raise RequestError(
             f"{what}: expected {(len(indices), *shape[1:])} float32 for {len(indices)} indices into a tensor "
             f"of shape {shape}, found {rows.shape} {rows.dtype}."
         )
+
+
+def check_indices(what: str, indices: AnyArray, shape: tuple[int, ...]) -> None:
+    """Refuse indices that do not name rows of a tensor.
+
+    Args:
+        what: begins the sentence.
+        indices: should be ``(n,) int64``, ascending, each once, in ``[0, shape[0])``.
+        shape: of the whole tensor.
+
+    Raises:
+        RequestError: says what was expected and what was found.
+    """
+    if not shape:
+        raise RequestError(f"{what}: the tensor is a single number and has no rows. Send it whole.")
+    if indices.ndim != 1 or indices.dtype != np.int64:
+        raise RequestError(f"{what}: expected indices (n,) int64, found {indices.shape} {indices.dtype}.")
     if not len(indices):
         return
-    if indices[0] < 0 or indices[-1] >= shape[0] or (np.diff(indices) <= 0).any():
+    if indices.min() < 0 or indices.max() >= shape[0]:
+        outside = indices[(indices < 0) | (indices >= shape[0])][0]
+        raise RequestError(f"{what}: expected indices from 0 to {shape[0] - 1}, found {outside}.")
+    steps = np.diff(indices)
+    if (steps <= 0).any():
+        place = int(np.argmax(steps <= 0))
         raise RequestError(
-            f"{what}: expected indices from 0 to {shape[0] - 1} in ascending order, each once, found some "
-            f"from {indices.min()} to {indices.max()} that are outside, repeated or out of order."
+            f"{what}: expected indices in ascending order, each once, found them repeated or out of order: "
+            f"{indices[place + 1]} after {indices[place]}."
         )

@@ -7,15 +7,17 @@ both drive it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from paramserver import events as ev
 from paramserver.errors import Fault, JobError, RequestError, did_you_mean
 from paramserver.placement import rows, slice_shape, split
-from paramserver.types import Array, Tensors
+from paramserver.rows import Gradient, Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
+from paramserver.types import Array, Shapes, Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,15 @@ class Pulled:
     """The weights that one pull brought.
 
     Attributes:
-        values: fresh arrays by key, in key order; they belong to the caller.
+        values: by key, in key order: float32 arrays, and ``RowValues`` of the tables whose rows the pull
+            named. They are fresh and belong to the caller.
         versions: of each shard.
         rounds: closed rounds (synchronous mode; of async and ssp 0).
         clock_gap: the largest over the shards, in clocks.
         verdict: what became of the replica's last push, once its round is decided (synchronous mode).
     """
 
-    values: dict[str, Array]
+    values: dict[str, Any]
     versions: tuple[int, ...]
     rounds: int
     clock_gap: int
@@ -44,15 +47,25 @@ class PullExchange:
         requests: for each shard what to send it; ``request`` is the shard's number.
     """
 
-    def __init__(self, session: Session, requests: Mapping[int, ev.PullReceived]) -> None:
+    def __init__(
+        self, session: Session, requests: Mapping[int, ev.PullReceived], rows: RowsByKey | None = None
+    ) -> None:
         self.requests = requests
         self._session = session
-        self._values = {key: np.empty(shape, np.float32) for key, shape in session.shapes.items()}
+        self._rows = rows or {}
+        self._values = {
+            key: np.empty((len(self._rows[key]), *shape[1:]) if key in self._rows else shape, np.float32)
+            for key, shape in session.shapes.items()
+        }
         self._headers: dict[int, ev.PullGranted] = {}
 
     def destination(self, part: ev.Slice) -> Array:
-        """Return the view, of the slice's shape, into which its values belong."""
-        return rows(self._values[part.key], part)
+        """Return the view into which a slice's values belong: of its shape, or of the rows asked for."""
+        values = self._values[part.key]
+        if part.key in self._rows:
+            begin, end = _between(self._rows[part.key], part)
+            return values[begin:end]
+        return rows(values, part)
 
     def receive(self, shard: int, header: ev.PullGranted) -> Pulled | None:
         """Take one shard's answer, once its values are in their destinations.
@@ -79,7 +92,11 @@ class PullExchange:
         verdicts = [header.verdict for header in headers if header.verdict is not None]
         decided = assemble_verdict(verdicts) if len(verdicts) == len(headers) else None
         gap = max(header.clock_gap for header in headers)
-        return Pulled(self._values, versions, rounds.pop(), gap, decided)
+        values: dict[str, Any] = {
+            key: RowValues(self._rows[key], value, self._session.shapes[key]) if key in self._rows else value
+            for key, value in self._values.items()
+        }
+        return Pulled(values, versions, rounds.pop(), gap, decided)
 
 
 class PushExchange:
@@ -110,18 +127,21 @@ class Session:
     Attributes:
         granted: what the coordinator answered to the join.
         shapes: of every tensor, by key, in key order.
+        tables: keys of which single rows may be pulled and pushed.
         shards: how many there are.
         versions: of each shard, as the last pull found them.
     """
 
     granted: ev.JoinGranted
     shapes: dict[str, tuple[int, ...]] = field(init=False)
+    tables: frozenset[str] = field(init=False)
     shards: int = field(init=False)
     versions: tuple[int, ...] = field(init=False)
     _slices: dict[int, tuple[ev.Slice, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.shapes = {tensor.key: tensor.shape for tensor in self.granted.job.tensors}
+        self.tables = frozenset(tensor.key for tensor in self.granted.job.tensors if tensor.table)
         self.shards = len(self.granted.addresses)
         self.versions = (0,) * self.shards
         self._slices = {
@@ -156,13 +176,23 @@ class Session:
             for shard in range(self.shards)
         }
 
-    def pull(self, clock: int) -> PullExchange:
-        """Begin a replica's read at its clock."""
+    def pull(self, clock: int, rows: RowsByKey | None = None) -> PullExchange:
+        """Begin a replica's read at its clock.
+
+        Args:
+            clock: finished steps.
+            rows: which rows of which tables suffice; every other tensor is read whole.
+
+        Raises:
+            RequestError: this is an observer, or there are no such rows.
+        """
         replica, generation = self._replica(), self.granted.generation
-        return PullExchange(
-            self,
-            {shard: ev.PullReceived(shard, replica, generation, clock) for shard in range(self.shards)},
-        )
+        wanted = self._split_rows(rows or {})
+        requests = {
+            shard: ev.PullReceived(shard, replica, generation, clock, rows=wanted[shard])
+            for shard in range(self.shards)
+        }
+        return PullExchange(self, requests, rows)
 
     def observe(self, round: int | None = None) -> PullExchange:
         """Begin an observer's read: of the weights after a number of rounds, or of the newest."""
@@ -170,13 +200,14 @@ class Session:
             self, {shard: ev.PullReceived(shard, None, round=round) for shard in range(self.shards)}
         )
 
-    def push(self, sequence: int, gradients: Tensors, samples: int) -> PushExchange:
+    def push(self, sequence: int, gradients: Gradients, samples: int) -> PushExchange:
         """Begin a push of the gradient that was computed from the last pull.
 
         Args:
             sequence: the clock of the step.
-            gradients: the mean gradient by key, float32 of the job's shapes; the arrays must not change until
-                the push is answered.
+            gradients: the mean gradient by key, float32 of the job's shapes; of tables all rows, or a
+                ``RowGradient`` of those that the batch has touched. The arrays must not change until the push
+                is answered.
             samples: how many samples it is the mean over, >= 1.
 
         Returns:
@@ -199,7 +230,7 @@ class Session:
                 sequence,
                 self.versions[shard],
                 0 if refusal else samples,
-                {} if refusal else split(gradients, self.slices(shard)),
+                {} if refusal else _split_gradients(gradients, self.slices(shard), self.shapes),
                 refusal,
             )
             for shard in range(self.shards)
@@ -211,16 +242,32 @@ class Session:
             raise RequestError("An observer only reads. Join with a job to push.", Fault.PRECONDITION)
         return self.granted.replica
 
-    def _check(self, tensors: Tensors) -> None:
+    def _split_rows(self, rows: RowsByKey) -> list[dict[ev.Slice, RowIndices]]:
+        """Return for each shard which rows of its slices are wanted, counted from the slice's first."""
+        for key, indices in rows.items():
+            if key not in self.shapes:
+                raise self._unknown(key)
+            if key not in self.tables:
+                raise RequestError(f"The tensor '{key}' is no table, so it has to be pulled whole.")
+            check_indices(f"The rows of '{key}' to be pulled", indices, self.shapes[key])
+        return [
+            {part: _rows_of(rows[part.key], part) for part in self.slices(shard) if part.key in rows}
+            for shard in range(self.shards)
+        ]
+
+    def _unknown(self, key: str) -> RequestError:
+        return RequestError(f"The job has no tensor '{key}'.{did_you_mean(key, self.shapes)}", Fault.UNKNOWN)
+
+    def _check(self, tensors: Gradients) -> None:
         for key in tensors:
             if key not in self.shapes:
-                raise RequestError(
-                    f"The job has no tensor '{key}'.{did_you_mean(key, self.shapes)}", Fault.UNKNOWN
-                )
+                raise self._unknown(key)
         for key, shape in self.shapes.items():
             if key not in tensors:
                 raise RequestError(f"The tensor '{key}' is missing; expected {shape} float32.")
             found = tensors[key]
+            if isinstance(found, RowGradient) and key not in self.tables:
+                raise RequestError(f"The tensor '{key}' is no table, so its gradient has to be pushed whole.")
             if found.shape != shape or found.dtype != np.float32:
                 raise RequestError(
                     f"The tensor '{key}' is {found.shape} {found.dtype}, expected {shape} float32."
@@ -261,10 +308,39 @@ def assemble_verdict(verdicts: list[ev.Verdict]) -> ev.Verdict:
     return replace(verdicts[0], duplicate=duplicate)
 
 
-def _not_finite(tensors: Tensors) -> str:
+def _split_gradients(
+    gradients: Gradients, slices: Iterable[ev.Slice], shapes: Shapes
+) -> dict[ev.Slice, Gradient]:
+    """Return each slice's part: a view of an array, or the rows that lie in the slice."""
+    parts: dict[ev.Slice, Gradient] = {}
+    for part in slices:
+        gradient = gradients[part.key]
+        if isinstance(gradient, RowGradient):
+            begin, end = _between(gradient.indices, part)
+            indices, shape = _rows_of(gradient.indices, part), slice_shape(shapes[part.key], part)
+            parts[part] = RowGradient(indices, gradient.rows[begin:end], shape)
+        else:
+            parts[part] = rows(gradient, part)
+    return parts
+
+
+def _rows_of(indices: RowIndices, part: ev.Slice) -> RowIndices:
+    """Return those indices that lie in a slice, counted from its first row."""
+    begin, end = _between(indices, part)
+    return indices[begin:end] - part.row_begin
+
+
+def _between(indices: RowIndices, part: ev.Slice) -> tuple[int, int]:
+    """Return where in ascending indices those of a slice begin and end."""
+    begin, end = np.searchsorted(indices, (part.row_begin, part.row_end))
+    return int(begin), int(end)
+
+
+def _not_finite(tensors: Gradients) -> str:
     """Describe the first value that is not finite, as in ``nan in 'dense1/weight'``; empty if all are."""
     for key in sorted(tensors):
-        values = tensors[key]
+        gradient = tensors[key]
+        values = gradient.rows if isinstance(gradient, RowGradient) else gradient
         if not np.isfinite(values).all():
             first = values[~np.isfinite(values)].flat[0]
             return f"{first} in '{key}'"

@@ -126,6 +126,7 @@ class Shard:
             # Two, so that an observer finds one round on all shards while the next is being applied.
             versions_kept=2 if self._rule.gathers else 1,
             empty=self._empty,
+            tables=[tensor.key for tensor in job.tensors if tensor.table],
         )
 
     def _change_membership(self, order: ev.MembershipChanged) -> Effects:
@@ -191,6 +192,7 @@ class Shard:
         if self._ended is not None:
             return [ev.Ended(event.request, self._ended)]
         rule, replica = self._known_rule(), event.replica
+        self._known_weights().check_rows(event.rows)
         fenced = self._check_replica(replica, event.generation)
         if fenced:
             return [ev.PullFenced(event.request, fenced.generation, fenced.clock, fenced.reason)]
@@ -217,13 +219,15 @@ class Shard:
         """Answer an observer at once: it is never counted and never parked."""
         if self._weights is None or not self._weights.sealed:
             return ev.Unavailable(event.request, "The job has no weights yet: nobody has initialised them.")
+        self._weights.check_rows(event.rows)
         kept = self._weights.kept
         if event.round is None:
             # That a round could be closed shows that every shard had the one before.
-            return ev.PullGranted(event.request, kept[-1] if self._ended is not None else kept[0])
+            newest = kept[-1] if self._ended is not None else kept[0]
+            return ev.PullGranted(event.request, newest, rows=event.rows)
         for snapshot in kept:
             if snapshot.rounds == event.round:
-                return ev.PullGranted(event.request, snapshot)
+                return ev.PullGranted(event.request, snapshot, rows=event.rows)
         raise RequestError(
             f"Shard {self.index} keeps the weights after round {' and '.join(str(s.rounds) for s in kept)}, "
             f"not those after round {event.round}. Pull without a round to learn the newest.",
@@ -236,7 +240,8 @@ class Shard:
         decided = verdict if self._known_rule().gathers and sequence == clock - 1 else None
         slowest = self._clocks.slowest()
         gap = 0 if slowest is None else clock - slowest
-        return ev.PullGranted(parked.pull.request, self._known_weights().newest, gap, decided)
+        pull, newest = parked.pull, self._known_weights().newest
+        return ev.PullGranted(pull.request, newest, gap, decided, pull.rows)
 
     def _why(self, parked: Parked) -> ev.PullParked:
         request = parked.pull.request

@@ -7,14 +7,16 @@ one at the clock that it was told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from paramserver.errors import JobError
 from paramserver.events import Outcome, Verdict
+from paramserver.rows import Gradients, RowsByKey
 from paramserver.session import Pulled
-from paramserver.types import Tensors
 
 REFUSALS_MAX = 5
 """Refused gradients in a row after which a replica gives up: training has diverged."""
@@ -24,9 +26,15 @@ BatchT = TypeVar("BatchT")
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Give me the weights that a reader at this clock may see."""
+    """Give me the weights that a reader at this clock may see.
+
+    Attributes:
+        clock: finished steps.
+        rows: which rows of which tables suffice; every other tensor is wanted whole.
+    """
 
     clock: int
+    rows: RowsByKey = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +43,20 @@ class Push:
 
     Attributes:
         clock: of the step; the push's sequence.
-        gradients: mean gradient by key, float32.
+        gradients: mean gradient by key, float32; of tables the touched rows suffice.
         samples: how many samples it is the mean over.
         loss: mean loss over these samples.
     """
 
     clock: int
-    gradients: Tensors
+    gradients: Gradients
     samples: int
     loss: float
+
+
+def all_rows(batch: object) -> RowsByKey:
+    """Name no rows, so that every tensor is pulled whole."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +65,14 @@ class Step(Generic[BatchT]):
 
     Attributes:
         batch_at: returns the batch of a clock; the same one whenever it is asked.
-        gradient: takes weights and a batch; returns mean loss, mean gradient by key, and the samples.
+        gradient: takes weights and a batch; returns mean loss, mean gradient by key, and the samples. The
+            weights are arrays, and ``RowValues`` of the tables whose rows were named.
+        rows: names the rows of tables that a batch reads, so that only these are pulled.
     """
 
     batch_at: Callable[[int], BatchT]
-    gradient: Callable[[Tensors, BatchT], tuple[float, Tensors, int]]
+    gradient: Callable[[Mapping[str, Any], BatchT], tuple[float, Gradients, int]]
+    rows: Callable[[BatchT], RowsByKey] = all_rows
 
 
 def training(
@@ -79,14 +95,20 @@ def training(
         JobError: too many gradients in a row were refused.
     """
     refused = 0
+    rows: RowsByKey = {}
     for clock in range(start_clock, steps + 1):
-        pulled = yield Pull(clock)
+        if clock < steps:
+            batch = step.batch_at(clock)
+            rows = step.rows(batch)
+        else:  # no step follows, so no row is needed
+            rows = dict.fromkeys(rows, np.empty(0, np.int64))
+        pulled = yield Pull(clock, rows)
         assert isinstance(pulled, Pulled)
         if pulled.verdict is not None:
             refused = count_refusals(refused, pulled.verdict)
         if clock == steps:
             return
-        loss, gradients, samples = step.gradient(pulled.values, step.batch_at(clock))
+        loss, gradients, samples = step.gradient(pulled.values, batch)
         verdict = yield Push(clock, gradients, samples, loss)
         assert isinstance(verdict, Verdict)
         if verdict.round < 0:  # what becomes of a round's gradient, the next pull says

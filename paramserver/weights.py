@@ -6,18 +6,19 @@ reference, so a reader holds one version for as long as its bytes travel, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from paramserver.errors import Fault, RequestError
 from paramserver.events import Slice, Snapshot
-from paramserver.optim import Optimizer, State, apply, combine
+from paramserver.optim import Optimizer, State, apply, apply_rows, combine, combine_rows
+from paramserver.rows import Gradient, RowGradient, RowIndices, check_indices, dense
 from paramserver.types import Array
 
-Gradients = Mapping[Slice, Array]
-"""A gradient of a shard's slices, float32, each of its slice's shape."""
+Gradients = Mapping[Slice, Gradient]
+"""A gradient of a shard's slices, float32, each of its slice's shape; of tables all rows or some."""
 
 Empty = Callable[[tuple[int, ...]], Array]
 """Makes a float32 array of a shape, in C order, with any content."""
@@ -36,6 +37,7 @@ class Weights:
         optimizer: turns a gradient into an update, element by element.
         versions_kept: snapshots that an observer can still ask for, >= 1.
         empty: where new weights are written; a host may use memory again that no reader holds.
+        tables: keys of which single rows may be read and updated.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Weights:
         optimizer: Optimizer,
         versions_kept: int,
         empty: Empty = empty,
+        tables: Collection[str] = (),
     ) -> None:
         self._empty = empty
+        self._tables = frozenset(tables)
         self.shapes = dict(shapes)
         self._optimizer = optimizer
         self._versions_kept = versions_kept
@@ -81,7 +85,7 @@ class Weights:
         """Return the snapshots that are kept, oldest first."""
         return self._kept
 
-    def stage(self, initialiser: str, values: Gradients) -> None:
+    def stage(self, initialiser: str, values: Mapping[Slice, Array]) -> None:
         """Put first weights aside until one initialiser is complete on all shards."""
         self._staged[initialiser] = {part: values[part] for part in self.shapes}
 
@@ -107,11 +111,7 @@ class Weights:
         """
         after = self.newest
         if any(leaves):
-            mean: dict[Slice, Array] = {}
-            for part, shape in self.shapes.items():
-                mean[part] = self._empty(shape)
-                combine([leaf and (leaf[0][part], leaf[1]) for leaf in leaves], out=mean[part])
-            after = self._updated(mean)
+            after = self._updated({part: self._mean(part, leaves) for part in self.shapes})
         self._publish(replace(after, rounds=after.rounds + 1))
 
     def copy_state(self) -> dict[Slice, State]:
@@ -134,19 +134,68 @@ class Weights:
             if part not in values:
                 raise RequestError(f"{what} lacks {_rows(part)}, which this shard owns.")
             found = values[part]
-            if found.shape != shape or found.dtype != np.float32 or not found.flags.c_contiguous:
-                order = "" if found.flags.c_contiguous else " not in C order"
+            if isinstance(found, RowGradient) and part.key not in self._tables:
+                raise RequestError(f"{what} has only some rows of '{part.key}', which is no table.")
+            array = found.rows if isinstance(found, RowGradient) else found
+            if found.shape != shape or found.dtype != np.float32 or not array.flags.c_contiguous:
+                order = "" if array.flags.c_contiguous else " not in C order"
                 raise RequestError(
                     f"{what} has {_rows(part)} as {found.shape} {found.dtype}{order}, "
                     f"expected {shape} float32 in C order."
                 )
 
+    def check_rows(self, wanted: Mapping[Slice, RowIndices]) -> None:
+        """Refuse a read of rows that are not here.
+
+        Args:
+            wanted: for each slice the rows of it, counted from its first.
+
+        Raises:
+            RequestError: a slice is not this shard's or not a table's, or a row is outside, repeated or out
+                of order; names the key, what was expected and what was found.
+        """
+        for part, indices in wanted.items():
+            if part not in self.shapes:
+                raise RequestError(
+                    f"The pull names rows of {_rows(part)}, which this shard does not own.", Fault.UNKNOWN
+                )
+            if part.key not in self._tables:
+                raise RequestError(
+                    f"The pull names single rows of '{part.key}', which is no table. Pull it whole."
+                )
+            check_indices(f"The pull of {_rows(part)}", indices, self.shapes[part])
+
+    def _mean(self, part: Slice, leaves: Sequence[tuple[Gradients, int] | None]) -> Gradient:
+        """Return a slice's mean over a round: of rows alone where no replica has sent more than that."""
+        by_rows: list[tuple[RowGradient, int] | None] = []
+        for leaf in leaves:
+            if leaf is None:
+                by_rows.append(None)
+                continue
+            gradient = leaf[0][part]
+            if not isinstance(gradient, RowGradient):
+                break
+            by_rows.append((gradient, leaf[1]))
+        else:
+            mean, _ = combine_rows(by_rows)
+            assert mean is not None, "a round with leaves has samples"
+            return mean
+        out = self._empty(self.shapes[part])
+        combine([leaf and (dense(leaf[0][part]), leaf[1]) for leaf in leaves], out=out)
+        return out
+
     def _updated(self, gradients: Gradients) -> Snapshot:
         before = self.newest
         values: dict[Slice, Array] = {}
         for part, weights in before.values.items():
-            out = self._empty(weights.shape)
-            apply(self._optimizer, weights, gradients[part], self._state[part], before.version, out)
+            out, gradient, state = self._empty(weights.shape), gradients[part], self._state[part]
+            if isinstance(gradient, RowGradient):
+                # Readers hold the old array, so the rows that stay are copied: 0.1 ms for each megabyte.
+                np.copyto(out, weights)
+                indices, rows = gradient.indices, gradient.rows
+                apply_rows(self._optimizer, weights, indices, rows, state, before.version, out)
+            else:
+                apply(self._optimizer, weights, gradient, state, before.version, out)
             out.flags.writeable = False
             values[part] = out
         return Snapshot(before.version + 1, before.rounds, values)

@@ -48,13 +48,15 @@ class Holding:
         job: the job.
         slices: in placement order.
         shapes: of the whole tensors, by key.
-        headers: the announcement of the slices.
+        tables: keys of which single rows may travel.
+        headers: the announcement of the whole slices.
         bytes: of the slices' values.
     """
 
     job: JobSpec
     slices: tuple[Slice, ...]
     shapes: Shapes
+    tables: frozenset[str]
     headers: tuple[pb.SliceHeader, ...]
     bytes: int
 
@@ -62,8 +64,9 @@ class Holding:
     def of(cls, order: JobAnnounced) -> Holding:
         """Return what an announcement gives to its shard."""
         shapes = {tensor.key: tensor.shape for tensor in order.job.tensors}
+        tables = frozenset(tensor.key for tensor in order.job.tensors if tensor.table)
         headers = tuple(slice_headers(order.slices, shapes))
-        return cls(order.job, order.slices, shapes, headers, bytes_of(order.slices, shapes))
+        return cls(order.job, order.slices, shapes, tables, headers, bytes_of(order.slices, shapes))
 
 
 class Shards:

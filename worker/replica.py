@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from paramserver.client import FencedError, ReplicaClient
 from paramserver.errors import JobError, RequestError
 from paramserver.events import Beat, Counters, Outcome, Phase, PullParked, Verdict
+from paramserver.rows import Gradients
 from paramserver.session import Pulled
 from paramserver.tally import Tally
 from paramserver.training import Pull, Push, Step, training
@@ -90,7 +91,7 @@ class ReplicaLoop:
         with Prefetch(work.batch_at, start_clock, self._steps, timeout_seconds) as batches:
             with self._lock:
                 self._batches = batches
-            step = Step(batches.batch_at, self._timed_gradient(work))
+            step = Step(batches.batch_at, self._timed_gradient(work), work.rows)
             generator = training(step, self._steps, start_clock)
             answer: Pulled | Verdict | None = None
             while True:
@@ -102,7 +103,7 @@ class ReplicaLoop:
 
     def _pull(self, asked: Pull) -> Pulled:
         self._enter(Phase.PULL)
-        pulled = self.client.pull(asked.clock, self._note_wait)
+        pulled = self.client.pull(asked.clock, self._note_wait, asked.rows)
         self._enter(Phase.IDLE)
         with self._lock:
             self._tally.pulled(pulled.clock_gap, pulled.verdict)
@@ -121,8 +122,10 @@ class ReplicaLoop:
             raise FencedError(verdict.reason, verdict.generation, verdict.clock)
         return verdict
 
-    def _timed_gradient(self, work: Step[Any]) -> Callable[[Tensors, Any], tuple[float, Tensors, int]]:
-        def gradient(values: Tensors, batch: Any) -> tuple[float, Tensors, int]:
+    def _timed_gradient(
+        self, work: Step[Any]
+    ) -> Callable[[Mapping[str, Any], Any], tuple[float, Gradients, int]]:
+        def gradient(values: Mapping[str, Any], batch: Any) -> tuple[float, Gradients, int]:
             self._enter(Phase.COMPUTE)
             try:
                 return work.gradient(values, batch)

@@ -26,6 +26,7 @@ from paramserver.events import (
     Score,
     Verdict,
 )
+from paramserver.rows import Gradients, RowsByKey
 from paramserver.session import Pulled, Session
 from paramserver.types import Tensors
 from paramserver.wire import paramserver_pb2 as pb
@@ -270,34 +271,38 @@ class ReplicaClient(_Client):
         """
         return self._transfers.initialise(self.session.initialise(uuid.uuid4().hex, values))
 
-    def pull(self, clock: int, on_waiting: OnWaiting = _not_told) -> Pulled:
+    def pull(self, clock: int, on_waiting: OnWaiting = _not_told, rows: RowsByKey | None = None) -> Pulled:
         """Read the weights from all shards; blocks while the consistency model makes this clock wait.
 
         Args:
             clock: finished steps of this replica.
             on_waiting: told for whom the read waits, about once a second, and None once it waits no more.
+            rows: for tables the rows that suffice, ``(n,) int64``, ascending; every other tensor is read
+                whole.
 
         Returns:
-            Fresh arrays by key, with their versions; in a synchronous mode what became of the last push.
+            Fresh arrays by key, ``RowValues`` where rows were named, with their versions; in a synchronous
+            mode what became of the last push.
 
         Raises:
             FencedError: this replica counts no more.
-            RequestError: the clock is not this replica's.
+            RequestError: the clock is not this replica's, or there are no such rows.
             JobError: a server did not answer, or the job is over.
         """
         return self._transfers.pull(
-            lambda note: self._transfers.read_all(self.session.pull(clock), note), on_waiting
+            lambda note: self._transfers.read_all(self.session.pull(clock, rows), note), on_waiting
         )
 
-    def push(self, sequence: int, gradients: Tensors, samples: int) -> Verdict:
+    def push(self, sequence: int, gradients: Gradients, samples: int) -> Verdict:
         """Send a gradient to all shards; blocks until all have answered, which they do at once.
 
         A shard that did not answer is sent the same push again: its id makes that safe.
 
         Args:
             sequence: the clock of the step.
-            gradients: mean gradient by key, float32; not to be changed before this returns. One that is not
-                finite goes out as a refusal, which counts as no samples.
+            gradients: mean gradient by key, float32; of a table a ``RowGradient`` of the touched rows will
+                do. Not to be changed before this returns. One that is not finite goes out as a refusal, which
+                counts as no samples.
             samples: how many samples it is the mean over, >= 1.
 
         Returns:

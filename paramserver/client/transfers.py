@@ -12,13 +12,23 @@ from typing import Any
 
 from paramserver.client.channels import PAUSES_SECONDS, Channels, Limits, Server, may_repeat
 from paramserver.errors import JobError, RequestError
-from paramserver.events import InitialiseReceived, PullGranted, PullParked, PullReceived, Snapshot, Verdict
+from paramserver.events import (
+    InitialiseReceived,
+    PullGranted,
+    PullParked,
+    PullReceived,
+    PushReceived,
+    Snapshot,
+    Verdict,
+)
+from paramserver.rows import RowGradient
 from paramserver.session import Pulled, PullExchange, PushExchange, Session
 from paramserver.types import Array
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.jobs import encode_replica
 from paramserver.wire.receive import Receiver, check_announced, slice_headers
 from paramserver.wire.replicas import decode_verdict
+from paramserver.wire.rows import encode_wanted
 from paramserver.wire.status import decode_waiting
 from paramserver.wire.transfer import decode_transfer, encode_transfer
 
@@ -127,6 +137,7 @@ class Transfers:
         """
         bodies = {}
         for shard, request in exchange.requests.items():
+            arrays, announced = self._unpacked(shard, request)
             header = pb.PushHeader(
                 shard=shard,
                 replica=encode_replica(request.replica),
@@ -134,10 +145,10 @@ class Transfers:
                 sequence=request.sequence,
                 version=request.version,
                 samples=request.samples,
-                slices=None if request.refusal else self._announced[shard],
+                slices=None if request.refusal else announced,
                 refusal=request.refusal,
             )
-            bodies[shard] = (pb.PushRequest(header=header), list(request.gradients.values()))
+            bodies[shard] = (pb.PushRequest(header=header), arrays)
         whole = None
         for shard, raw in self._send(bodies).items():
             whole = exchange.receive(shard, decode_verdict(pb.Verdict.FromString(raw)))
@@ -162,6 +173,14 @@ class Transfers:
             bodies[shard] = (pb.InitialiseRequest(header=header), list(request.values.values()))
         replies = self._send(bodies).values()
         return not any(pb.InitialiseReply.FromString(raw).adopted for raw in replies)
+
+    def _unpacked(self, shard: int, request: PushReceived) -> tuple[list[Array], list[pb.SliceHeader]]:
+        """Return the arrays of a push that travel, and their announcement."""
+        gradients, shapes = request.gradients, self._session.shapes
+        arrays = [each.rows if isinstance(each, RowGradient) else each for each in gradients.values()]
+        rows = {part: each.indices for part, each in gradients.items() if isinstance(each, RowGradient)}
+        announced = slice_headers(gradients, shapes, rows, name_rows=True) if rows else self._announced[shard]
+        return arrays, announced
 
     def _send(self, bodies: Bodies) -> dict[int, bytes]:
         """Send to all shards at once; send again what failed without an answer, after a pause."""
@@ -250,6 +269,7 @@ class _Read:
         self._session = session
         self._exchange = exchange
         self._shard = request.request
+        self._rows = request.rows
         self._on_waiting = on_waiting
         self._waits = False
         self._receiver: Receiver | None = None
@@ -259,6 +279,7 @@ class _Read:
             generation=request.generation,
             clock=request.clock,
             round=request.round,
+            rows=encode_wanted(request.rows),
         )
         with channels.errors(server.address):
             self._call: Any = server.pull(message, timeout=seconds)
@@ -302,7 +323,7 @@ class _Read:
         if self._waits:
             self._on_waiting(None)
         slices = self._session.slices(self._shard)
-        check_announced(header.slices, slices, self._session.shapes)
+        check_announced(header.slices, slices, self._session.shapes, self._rows)
         self._receiver = Receiver({part: self._exchange.destination(part) for part in slices})
         self.header = PullGranted(
             request=self._shard,

@@ -12,11 +12,19 @@ PROTOCOL_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor of the model: its key, its shape and its dtype (``float32``)."""
+    """One tensor of the model.
+
+    Attributes:
+        key: its name, such as ``dense1/weight``.
+        shape: its dimensions; axis 0 are the rows.
+        dtype: ``float32``.
+        table: it is read row by row, so single rows of it may be pulled and pushed. Whole it may be, too.
+    """
 
     key: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,10 @@ class JobSpec:
 
     def _named(self) -> dict[str, str]:
         """Return every field, and every tensor for itself, by a name for people."""
-        tensors = {f"tensor '{tensor.key}'": f"{tensor.shape} {tensor.dtype}" for tensor in self.tensors}
+        tensors = {
+            f"tensor '{tensor.key}'": f"{tensor.shape} {tensor.dtype}{' table' if tensor.table else ''}"
+            for tensor in self.tensors
+        }
         plain = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
         del plain["tensors"]
         return tensors | plain

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paramserver.errors import Fault, RequestError
 from paramserver.events.job import Replica, Slice
 from paramserver.events.orders import Order, Report
 from paramserver.events.replica import Verdict
+from paramserver.rows import Gradient, RowIndices
 from paramserver.types import Array
 
 
@@ -32,6 +33,8 @@ class PullReceived:
         clock: the reader's clock, which the read rule judges (observers: ignored).
         round: the weights an observer wishes for, after that many rounds; None for the newest that every
             shard has.
+        rows: for each slice of which only some rows are wanted these rows, counted from the slice's first;
+            slices that are not named are wanted whole.
     """
 
     request: int
@@ -39,6 +42,7 @@ class PullReceived:
     generation: int = 0
     clock: int = 0
     round: int | None = None
+    rows: Mapping[Slice, RowIndices] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ class PushReceived:
         sequence: the clock of the step, so the first push of a fresh rank is 0.
         version: the shard's version that the step's pull returned.
         samples: how many samples the mean gradient is over, >= 1 (0 with a refusal).
-        gradients: float32 arrays of the slices' shapes; empty with a refusal.
+        gradients: of each slice, float32 of its shape; of a table's slice a ``RowGradient`` of that shape
+            will do, with its rows counted from the slice's first. Empty with a refusal.
         refusal: why the gradient is a contribution of no samples (a NaN, say), as a sentence; else empty.
     """
 
@@ -69,7 +74,7 @@ class PushReceived:
     sequence: int
     version: int
     samples: int
-    gradients: Mapping[Slice, Array]
+    gradients: Mapping[Slice, Gradient]
     refusal: str = ""
 
 
@@ -104,13 +109,25 @@ class PullGranted:
     """Answer a pull.
 
     ``clock_gap`` is the reader's clock minus the slowest live clock here (observers: 0); ``verdict`` is what
-    became of that replica's last push, where its round has been decided since (synchronous modes).
+    became of that replica's last push, where its round has been decided since (synchronous modes); ``rows``
+    repeats the pull's.
     """
 
     request: int
     snapshot: Snapshot
     clock_gap: int = 0
     verdict: Verdict | None = None
+    rows: Mapping[Slice, RowIndices] = field(default_factory=dict)
+
+    def values(self) -> dict[Slice, Array]:
+        """Return what the reader asked for: a slice's array, or a copy of the rows of it that it named.
+
+        The copying is for whoever sends, not for whoever holds the shard's lock: a snapshot never changes.
+        """
+        return {
+            part: value[self.rows[part]] if part in self.rows else value
+            for part, value in self.snapshot.values.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,10 @@ from paramserver.autodiff import Evaluator, Graph, Node
 from paramserver.data import Dataset, generator
 from paramserver.errors import RequestError
 from paramserver.models.layers import Initial
-from paramserver.rows import RowIndices, RowValues
+from paramserver.rows import RowIndices, Values
 from paramserver.types import AnyArray, Array, Shapes
 
 Task = Literal["classification", "binary", "regression"]
-
-Values = Mapping[str, Array | RowValues]
-"""A float32 tensor for each key; of a table that a model reads row by row, the rows of the batch suffice."""
 
 _TASKS: Final[dict[str, Task]] = {
     "softmax_cross_entropy": "classification",

@@ -19,8 +19,8 @@ import numpy as np
 
 from paramserver.data import Dataset
 from paramserver.errors import RequestError
-from paramserver.models.model import Task, Values
-from paramserver.rows import RowIndices
+from paramserver.models.model import Task
+from paramserver.rows import RowIndices, Values
 from paramserver.types import AnyArray, Array, Shapes
 
 PARTS: Final = ("initial", "gradient", "logits")

@@ -8,8 +8,8 @@ import numpy as np
 
 from paramserver.autodiff import binary_cross_entropies, cross_entropies, sigmoid, softmax
 from paramserver.errors import RequestError
-from paramserver.models.model import Values
 from paramserver.models.trainable import Trainable
+from paramserver.rows import Values
 from paramserver.types import AnyArray, Array
 
 BATCH = 100

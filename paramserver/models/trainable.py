@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from paramserver.data import Dataset
-from paramserver.models.model import Task, Values
-from paramserver.rows import RowIndices
+from paramserver.models.model import Task
+from paramserver.rows import RowIndices, Values
 from paramserver.types import AnyArray, Array, Shapes
 
 

@@ -19,6 +19,7 @@ from paramserver.events import (
 from paramserver.placement import BYTES_PER_ELEMENT
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.numbers import decode_dtype, encode_dtype, finite, named, whole
+from paramserver.wire.rows import ROWS_MAX
 from paramserver.wire.transfer import CHUNK_BYTES_MAX
 
 JOB_BYTES_MAX = 1 << 40
@@ -33,7 +34,9 @@ def encode_job(job: JobSpec) -> pb.JobSpec:
     """
     return pb.JobSpec(
         tensors=[
-            pb.TensorSpec(key=tensor.key, shape=tensor.shape, dtype=encode_dtype(tensor.dtype))
+            pb.TensorSpec(
+                key=tensor.key, shape=tensor.shape, dtype=encode_dtype(tensor.dtype), table=tensor.table
+            )
             for tensor in job.tensors
         ],
         model=job.model,
@@ -169,6 +172,7 @@ def encode_granted(granted: JoinGranted, heartbeat_seconds: float) -> pb.JoinRep
         sealed=granted.sealed,
         heartbeat_seconds=heartbeat_seconds,
         chunk_bytes_max=CHUNK_BYTES_MAX,
+        rows_max=ROWS_MAX,
     )
 
 
@@ -195,7 +199,9 @@ def _decode_tensors(messages: Iterable[pb.TensorSpec], bytes_max: int) -> tuple[
         key, shape = named(message.key, "job.tensors.key"), tuple(message.shape)
         if any(size < 1 for size in shape):
             raise RequestError(f"Tensor '{key}' has shape {shape}, and each size has to be at least 1.")
-        tensors.append(TensorSpec(key, shape, decode_dtype(message.dtype, key)))
+        if message.table and not shape:
+            raise RequestError(f"Tensor '{key}' is a single number and has no rows, so it is no table.")
+        tensors.append(TensorSpec(key, shape, decode_dtype(message.dtype, key), message.table))
     size = sum(prod(tensor.shape) for tensor in tensors) * BYTES_PER_ELEMENT
     if size > bytes_max:
         raise RequestError(

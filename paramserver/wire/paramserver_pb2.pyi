@@ -14,6 +14,8 @@ A client's life:
        compute the mean gradient over n samples;
        Push every shard's rows (naming sequence = clock, and the version that this shard's header gave);
        clock = clock + 1.
+     Of a table, which is a tensor that is read row by row, a Pull may name the rows that the batch reads,
+     and a Push may carry those that it has touched; every shard gets its Push, if only with no row.
      A Push that failed without an answer is sent again unchanged: it is recognised, never applied twice.
   4. After the last step Pull once more (in sync that waits for the last round and tells what became of the
      last push), then Leave. Meanwhile Heartbeat at least every third of the lease.
@@ -141,10 +143,13 @@ class TensorSpec(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
+    TABLE_FIELD_NUMBER: builtins.int
     key: builtins.str
     """set by the client; not empty, unique within the job, such as "dense1/weight" """
     dtype: global___DType.ValueType
     """set by the client; DTYPE_FLOAT32"""
+    table: builtins.bool
+    """set by the client; read row by row: single rows of it may travel; needs a shape"""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """set by the client; each >= 1; empty for a single number"""
@@ -155,8 +160,9 @@ class TensorSpec(google.protobuf.message.Message):
         key: builtins.str = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         dtype: global___DType.ValueType = ...,
+        table: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "key", b"key", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "key", b"key", "shape", b"shape", "table", b"table"]) -> None: ...
 
 global___TensorSpec = TensorSpec
 
@@ -339,6 +345,7 @@ class JoinReply(google.protobuf.message.Message):
     SEALED_FIELD_NUMBER: builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: builtins.int
     CHUNK_BYTES_MAX_FIELD_NUMBER: builtins.int
+    ROWS_MAX_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """repeat it in every pull and push"""
     clock: builtins.int
@@ -351,6 +358,8 @@ class JoinReply(google.protobuf.message.Message):
     """how often a heartbeat is wished for, > 0"""
     chunk_bytes_max: builtins.int
     """most `data` that a server takes in the chunks of one message, in bytes"""
+    rows_max: builtins.int
+    """most single rows that one pull or push of a shard may name"""
     @property
     def replica(self) -> global___Replica:
         """absent for an observer"""
@@ -380,9 +389,10 @@ class JoinReply(google.protobuf.message.Message):
         sealed: builtins.bool = ...,
         heartbeat_seconds: builtins.float = ...,
         chunk_bytes_max: builtins.int = ...,
+        rows_max: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job", "replica", b"replica"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "chunk_bytes_max", b"chunk_bytes_max", "clock", b"clock", "fingerprint", b"fingerprint", "generation", b"generation", "heartbeat_seconds", b"heartbeat_seconds", "job", b"job", "placement", b"placement", "replica", b"replica", "sealed", b"sealed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "chunk_bytes_max", b"chunk_bytes_max", "clock", b"clock", "fingerprint", b"fingerprint", "generation", b"generation", "heartbeat_seconds", b"heartbeat_seconds", "job", b"job", "placement", b"placement", "replica", b"replica", "rows_max", b"rows_max", "sealed", b"sealed"]) -> None: ...
 
 global___JoinReply = JoinReply
 
@@ -650,6 +660,7 @@ class SliceHeader(google.protobuf.message.Message):
     ROW_END_FIELD_NUMBER: builtins.int
     DTYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
     key: builtins.str
     """as in the placement"""
     row_begin: builtins.int
@@ -658,9 +669,14 @@ class SliceHeader(google.protobuf.message.Message):
     """as in the placement"""
     dtype: global___DType.ValueType
     """DTYPE_FLOAT32"""
+    rows: builtins.bytes
+    """In a push of a table, set by the client: only these rows follow, written as in SliceRows; of a slice that
+    the batch has not touched none, with a first dimension of 0. Absent: all rows from row_begin to row_end
+    follow, or in the answer to a pull those rows that it named.
+    """
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """of the slice: row_end - row_begin, then the tensor's other dimensions"""
+        """of what follows: how many rows, then the tensor's other dimensions"""
 
     def __init__(
         self,
@@ -670,10 +686,45 @@ class SliceHeader(google.protobuf.message.Message):
         row_end: builtins.int = ...,
         dtype: global___DType.ValueType = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
+        rows: builtins.bytes | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "key", b"key", "row_begin", b"row_begin", "row_end", b"row_end", "shape", b"shape"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rows", b"_rows", "rows", b"rows"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rows", b"_rows", "dtype", b"dtype", "key", b"key", "row_begin", b"row_begin", "row_end", b"row_end", "rows", b"rows", "shape", b"shape"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rows", b"_rows"]) -> typing.Literal["rows"] | None: ...
 
 global___SliceHeader = SliceHeader
+
+@typing.final
+class SliceRows(google.protobuf.message.Message):
+    """Names single rows of one slice of a table."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    ROW_BEGIN_FIELD_NUMBER: builtins.int
+    ROW_END_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """set by the client; as in the placement"""
+    row_begin: builtins.int
+    """set by the client; as in the placement"""
+    row_end: builtins.int
+    """set by the client; as in the placement"""
+    rows: builtins.bytes
+    """Set by the client. The number of each row, counted from row_begin, as 4 bytes (uint32, little-endian);
+    ascending, each once, below row_end - row_begin. Empty: no row of this slice.
+    """
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        row_begin: builtins.int = ...,
+        row_end: builtins.int = ...,
+        rows: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "row_begin", b"row_begin", "row_end", b"row_end", "rows", b"rows"]) -> None: ...
+
+global___SliceRows = SliceRows
 
 @typing.final
 class Chunk(google.protobuf.message.Message):
@@ -780,6 +831,7 @@ class PullRequest(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     CLOCK_FIELD_NUMBER: builtins.int
     ROUND_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
     shard: builtins.int
     """set by the client"""
     generation: builtins.int
@@ -794,6 +846,12 @@ class PullRequest(google.protobuf.message.Message):
     def replica(self) -> global___Replica:
         """set by the client; absent for an observer, who is never counted and never waits"""
 
+    @property
+    def rows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SliceRows]:
+        """Set by the client: of these slices, each of a table, only these rows are wanted. In any order, each slice
+        once. Slices that are not named come whole.
+        """
+
     def __init__(
         self,
         *,
@@ -802,9 +860,10 @@ class PullRequest(google.protobuf.message.Message):
         generation: builtins.int = ...,
         clock: builtins.int = ...,
         round: builtins.int | None = ...,
+        rows: collections.abc.Iterable[global___SliceRows] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_round", b"_round", "replica", b"replica", "round", b"round"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_round", b"_round", "clock", b"clock", "generation", b"generation", "replica", b"replica", "round", b"round", "shard", b"shard"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_round", b"_round", "clock", b"clock", "generation", b"generation", "replica", b"replica", "round", b"round", "rows", b"rows", "shard", b"shard"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_round", b"_round"]) -> typing.Literal["round"] | None: ...
 
 global___PullRequest = PullRequest
@@ -881,7 +940,7 @@ class PullHeader(google.protobuf.message.Message):
 
     @property
     def slices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SliceHeader]:
-        """this shard's slices, in placement order"""
+        """this shard's slices, in placement order; of some perhaps single rows"""
 
     def __init__(
         self,
@@ -988,7 +1047,9 @@ class PushHeader(google.protobuf.message.Message):
 
     @property
     def slices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SliceHeader]:
-        """Set by the client; exactly this shard's slices, in placement order; none with a refusal."""
+        """Set by the client; exactly this shard's slices, in placement order; none with a refusal. Of a table's
+        slice single rows will do: the others count as zeros in a mean, and they and their optimizer state stay.
+        """
 
     def __init__(
         self,

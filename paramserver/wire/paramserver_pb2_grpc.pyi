@@ -14,6 +14,8 @@ A client's life:
        compute the mean gradient over n samples;
        Push every shard's rows (naming sequence = clock, and the version that this shard's header gave);
        clock = clock + 1.
+     Of a table, which is a tensor that is read row by row, a Pull may name the rows that the batch reads,
+     and a Push may carry those that it has touched; every shard gets its Push, if only with no row.
      A Push that failed without an answer is sent again unchanged: it is recognised, never applied twice.
   4. After the last step Pull once more (in sync that waits for the last round and tells what became of the
      last push), then Leave. Meanwhile Heartbeat at least every third of the lease.

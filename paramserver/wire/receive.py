@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,11 @@ import numpy.typing as npt
 from paramserver.errors import Fault, RequestError, did_you_mean
 from paramserver.events import Slice
 from paramserver.placement import BYTES_PER_ELEMENT, slice_shape
+from paramserver.rows import RowIndices
 from paramserver.types import Array, Shapes
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.numbers import DTYPE_SERVED, decode_dtype, encode_dtype
+from paramserver.wire.rows import check_count, encode_rows, slice_text
 from paramserver.wire.transfer import CHUNK_BYTES_MAX, Run
 
 
@@ -26,32 +29,64 @@ class NotFiniteError(RequestError):
     """A gradient or weight holds NaN or infinity; a gradient then counts as one of no samples."""
 
 
-def slice_headers(slices: Iterable[Slice], shapes: Shapes) -> list[pb.SliceHeader]:
+def slice_headers(
+    slices: Iterable[Slice],
+    shapes: Shapes,
+    rows: Mapping[Slice, RowIndices] = MappingProxyType({}),
+    *,
+    name_rows: bool = False,
+) -> list[pb.SliceHeader]:
     """Return the announcement of slices.
 
     Args:
         slices: in placement order.
         shapes: of the whole tensors, by key.
+        rows: which rows follow of those slices that do not travel whole.
+        name_rows: say which rows these are; else the receiver knows.
+
+    Raises:
+        RequestError: too many rows are named.
     """
+    if name_rows:
+        check_count(sum(map(len, rows.values())))
     return [
         pb.SliceHeader(
             key=part.key,
             row_begin=part.row_begin,
             row_end=part.row_end,
             dtype=encode_dtype(DTYPE_SERVED),
-            shape=slice_shape(shapes[part.key], part),
+            shape=travelling_shape(part, shapes, rows),
+            rows=encode_rows(rows[part]) if name_rows and part in rows else None,
         )
         for part in slices
     ]
 
 
-def check_announced(announced: Sequence[pb.SliceHeader], slices: Sequence[Slice], shapes: Shapes) -> None:
+def travelling_shape(part: Slice, shapes: Shapes, rows: Mapping[Slice, RowIndices]) -> tuple[int, ...]:
+    """Return the shape of what travels of a slice: of all of it, or of its named rows.
+
+    Args:
+        part: the slice.
+        shapes: of the whole tensors, by key.
+        rows: which rows travel of those slices that do not travel whole.
+    """
+    shape = shapes[part.key]
+    return (len(rows[part]), *shape[1:]) if part in rows else slice_shape(shape, part)
+
+
+def check_announced(
+    announced: Sequence[pb.SliceHeader],
+    slices: Sequence[Slice],
+    shapes: Shapes,
+    rows: Mapping[Slice, RowIndices] = MappingProxyType({}),
+) -> None:
     """Refuse an announcement that differs in anything from what has to come.
 
     Args:
         announced: what a header says will follow.
         slices: what has to follow, in placement order.
         shapes: of the whole tensors, by key.
+        rows: which rows have to follow of those slices that do not travel whole.
 
     Raises:
         RequestError: an unknown key (``UNKNOWN``), or another order, other rows, another shape or dtype, a
@@ -70,27 +105,31 @@ def check_announced(announced: Sequence[pb.SliceHeader], slices: Sequence[Slice]
         )
         if found != expected:
             raise RequestError(
-                f"Expected {_rows(*expected)} of shard {part.shard} at this place, and found "
-                f"{_rows(*found)}. Send exactly the shard's slices, in placement order."
+                f"Expected {slice_text(*expected)} of shard {part.shard} at this place, and found "
+                f"{slice_text(*found)}. Send exactly the shard's slices, in placement order."
             )
-        shape = slice_shape(shapes[part.key], part)
+        if header.HasField("rows") and part not in rows:
+            raise RequestError(f"Expected all of {slice_text(*expected)}, and found single rows of it.")
+        shape = travelling_shape(part, shapes, rows)
         if tuple(header.shape) != shape:
+            named = f", {len(rows[part])} of which are named" if part in rows else ""
             raise RequestError(
-                f"Expected shape {shape} for {_rows(*expected)}, and found {tuple(header.shape)}. Shapes "
-                "have to be equal; nothing is transposed or broadcast."
+                f"Expected shape {shape} for {slice_text(*expected)}{named}, and found "
+                f"{tuple(header.shape)}. Shapes have to be equal; nothing is transposed or broadcast."
             )
         decode_dtype(header.dtype, part.key)
     if len(announced) < len(slices):
         missing = slices[len(announced)]
+        what = slice_text(missing.key, missing.row_begin, missing.row_end)
         raise RequestError(
-            f"Expected {len(slices)} slices, and found {len(announced)}: "
-            f"{_rows(missing.key, missing.row_begin, missing.row_end)} of shard {missing.shard} are missing."
+            f"Expected {len(slices)} slices, and found {len(announced)}: {what} of shard {missing.shard} are "
+            "missing."
         )
     if len(announced) > len(slices):
         surplus = announced[len(slices)]
         raise RequestError(
             f"Expected {len(slices)} slices, and found {len(announced)}: "
-            f"{_rows(surplus.key, surplus.row_begin, surplus.row_end)} are too many."
+            f"{slice_text(surplus.key, surplus.row_begin, surplus.row_end)} are too many."
         )
 
 
@@ -98,8 +137,8 @@ class Receiver:
     """Puts chunks into arrays as they come: in order, without gap, exactly as many bytes as expected.
 
     Args:
-        destinations: arrays of the slices' shapes, float32, C-contiguous and writable, in placement order;
-            they may be views of rows of whole tensors. Half-filled after an error.
+        destinations: arrays of the shapes of what travels, float32, C-contiguous and writable, in placement
+            order; they may be views of rows of whole tensors. Half-filled after an error.
         finite_from: check each chunk for NaN and infinity, and name this sender if there is one, such as
             ``replica 3``; None: do not check.
     """
@@ -200,10 +239,6 @@ def empty_arrays(slices: Iterable[Slice], shapes: Shapes) -> dict[Slice, Array]:
 def bytes_of(slices: Iterable[Slice], shapes: Shapes) -> int:
     """Return how many bytes the slices' values have."""
     return sum(prod(slice_shape(shapes[part.key], part)) * BYTES_PER_ELEMENT for part in slices)
-
-
-def _rows(key: str, row_begin: int, row_end: int) -> str:
-    return f"rows {row_begin} to {row_end - 1} of tensor '{key}'"
 
 
 def _writable_bytes(array: npt.NDArray[np.float32]) -> memoryview:

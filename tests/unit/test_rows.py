@@ -59,7 +59,7 @@ def test_dense_gives_arrays_back():
         ([1, 1], np.zeros((2, 1), np.float32), (4, 1), "repeated or out of order"),
         ([2, 1], np.zeros((2, 1), np.float32), (4, 1), "ascending order"),
         ([-1, 1], np.zeros((2, 1), np.float32), (4, 1), "from 0 to 3"),
-        ([1, 4], np.zeros((2, 1), np.float32), (4, 1), "from 1 to 4"),
+        ([1, 4], np.zeros((2, 1), np.float32), (4, 1), "from 0 to 3, found 4"),
         ([1], np.zeros((2, 1), np.float32), (4, 1), r"expected \(1, 1\) float32 for 1 indices"),
         ([1], np.zeros((1, 2), np.float32), (4, 1), r"found \(1, 2\) float32"),
         ([1], np.zeros((1, 1), np.int64), (4, 1), r"found \(1, 1\) int64"),
