@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -109,16 +109,17 @@ class Job:
         lines = [f"{field.name} = {_toml(getattr(self, field.name))}" for field in fields(self)]
         return "\n".join(lines) + "\n"
 
-    def spec(self, shapes: Shapes, steps: Sequence[int]) -> JobSpec:
+    def spec(self, shapes: Shapes, steps: Sequence[int], tables: Collection[str] = ()) -> JobSpec:
         """Return what the replicas of this resolved job agree on with the servers.
 
         Args:
             shapes: of the model's tensors, by key.
             steps: the steps of each replica, in rank order.
+            tables: keys of the tensors that are read row by row.
         """
         gathers = parse_consistency(self.consistency).gathers
         return JobSpec(
-            tensors=tuple(TensorSpec(key, tuple(shapes[key])) for key in sorted(shapes)),
+            tensors=tuple(TensorSpec(key, tuple(shapes[key]), table=key in tables) for key in sorted(shapes)),
             model=self.model,
             consistency=self.consistency,
             optimizer=self.optimizer,

@@ -19,6 +19,7 @@ from paramserver.events import JobSpec
 from paramserver.job import CODE, Job
 from paramserver.models import Model, OwnModel, Trainable, build_for, predicts_a_number
 from paramserver.optim import clip_by_global_norm
+from paramserver.rows import Gradients, RowsByKey, Values
 from paramserver.training import Step
 from paramserver.types import AnyArray, Tensors
 from paramserver.user_code import UserCode
@@ -56,7 +57,7 @@ class Workload:
     @property
     def spec(self) -> JobSpec:
         """What the replicas agree on with the servers."""
-        spec = self.job.spec(self.model.shapes, self.steps)
+        spec = self.job.spec(self.model.shapes, self.steps, self.model.tables)
         return replace(spec, model=self.model.spec) if self.job.model == CODE else spec
 
     @property
@@ -89,7 +90,10 @@ class Workload:
         def batch_at(clock: int) -> Batch:
             return Batch(clock, *batches.batch_at(clock))
 
-        def gradient(values: Tensors, batch: Batch) -> tuple[float, Tensors, int]:
+        def rows(batch: Batch) -> RowsByKey:
+            return model.rows(batch.inputs)
+
+        def gradient(values: Values, batch: Batch) -> tuple[float, Gradients, int]:
             rng = generator(job.seed, "chance", rank, batch.clock) if model.uses_chance else None
             loss, gradients = model.gradient(values, batch.inputs, batch.labels, rng)
             if job.clip_norm:

@@ -17,7 +17,7 @@ def build_for(text: str, data: Dataset) -> Model:
     """Build the model that a text names for a data set.
 
     Args:
-        text: such as ``mlp:128`` or ``logistic:262144``.
+        text: such as ``mlp:128``, or ``logistic``, which on categories has as many rows as the data.
         data: what it is to be trained on.
 
     Raises:
@@ -30,7 +30,7 @@ def build_for(text: str, data: Dataset) -> Model:
         >>> build_for("mlp:8", points).shapes["dense1/weight"]
         (2, 8)
     """
-    model = build_model(text, data.features, data.classes)
+    model = build_model(text, data.features, data.classes, data.rows)
     if data.rows and not model.tables:
         raise RequestError(
             f"The model '{model.spec}' takes numbers, but a sample of '{data.name}' is {data.features} "

@@ -52,13 +52,15 @@ class Kind:
     rows: bool = False
 
 
-def build_model(spec: str, features: int, classes: int) -> Model:
+def build_model(spec: str, features: int, classes: int, rows: int = 0) -> Model:
     """Build a model from its text.
 
     Args:
         spec: such as ``softmax``, ``mlp:256,128``, ``cnn`` or ``logistic:262144``; ``MODELS`` lists them.
         features: the width of an input row, at least 1.
         classes: the number of classes, at least 2; 0 where the labels are numbers to be predicted.
+        rows: of the table that inputs of row indices point into, which ``logistic`` takes for its own; 0
+            where inputs are numbers.
 
     Returns:
         The model; its ``spec`` is the text without spaces, in lower case.
@@ -84,12 +86,14 @@ def build_model(spec: str, features: int, classes: int) -> Model:
             f"The model '{spec}' is unknown: expected one of {', '.join(MODELS)}.{did_you_mean(name, KINDS)}"
         )
     kind = KINDS[name]
+    if rows and kind.rows and canonical == name and kind.numbers[0] == 0:
+        canonical = f"{name}:{rows}"
     parsed = parse_spec(canonical, kind.numbers, kind.options)
     _check_task(canonical, kind, classes)
     build = GraphBuilder()
     layers = Layers(build)
-    rows = kind.rows and parsed.numbers != ()
-    inputs = build.input("inputs", ("batch", features), "int64" if rows else "float32")
+    by_rows = kind.rows and parsed.numbers != ()
+    inputs = build.input("inputs", ("batch", features), "int64" if by_rows else "float32")
     labels = build.input("labels", ("batch",), "int64" if classes else "float32")
     outputs = kind.layers(layers, inputs, classes, parsed)
     loss = "squared_error" if not classes else "binary_cross_entropy"
