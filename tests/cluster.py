@@ -13,6 +13,7 @@ from itertools import count
 
 from paramserver import events as ev
 from paramserver.coordinator import Coordinator
+from paramserver.rows import Gradient, RowGradient
 from paramserver.shard import Shard
 
 Answer = Callable[[ev.ShardEffect | ev.CoordinatorEffect], None]
@@ -53,7 +54,7 @@ class Cluster:
         """Bring a request to a shard, with a number of its own and, as a wire would, arrays of its own."""
         event = replace(event, request=self.request(answer))  # type: ignore[call-arg]
         if isinstance(event, ev.PushReceived):
-            event = replace(event, gradients={part: array.copy() for part, array in event.gradients.items()})
+            event = replace(event, gradients={part: _copy(each) for part, each in event.gradients.items()})
         if isinstance(event, ev.InitialiseReceived):
             event = replace(event, values={part: array.copy() for part, array in event.values.items()})
         self._route_shard(shard, event)
@@ -95,3 +96,9 @@ class Cluster:
                     self._answers[effect.request](effect)
                 case _:
                     self._answers.pop(effect.request)(effect)
+
+
+def _copy(gradient: Gradient) -> Gradient:
+    if isinstance(gradient, RowGradient):
+        return RowGradient(gradient.indices.copy(), gradient.rows.copy(), gradient.shape)
+    return gradient.copy()

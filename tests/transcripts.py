@@ -4,11 +4,12 @@ A command begins at the left margin, what came of it is indented, and ``#`` begi
 drive the real coordinator, the real shards and the real session; the model is one tensor ``w`` of four
 numbers under plain gradient descent with a learning rate of 1.
 
-    job RULE [replicas=2] [shards=1] [FIELD=VALUE ...]    a new cluster, and what those who join ask for
+    job RULE [replicas=2] [shards=1] [table=yes] [FIELD=VALUE ...]
+                                                          a new cluster, and what those who join ask for
     join NAME [attempt=TEXT] [FIELD=VALUE ...]            a replica; with fields it asks for another job
     initialise NAME w=VALUE [shards=0,1] [length=N]       stage first weights, on these shards only
-    pull RANK clock=N                                     RANK is the newest incarnation, RANK.1 the first
-    push RANK seq=N gradient=VALUE [samples=1] [shards=0,1]
+    pull RANK clock=N [rows=0,1]                          RANK is the newest incarnation, RANK.1 the first
+    push RANK seq=N gradient=VALUE [rows=0,1] [samples=1] [shards=0,1]
     observe [round=N]                                     an observer's read
     beat RANK [clock=N] [phase=NAME]                      a heartbeat
     leave RANK [failure=TEXT]
@@ -28,6 +29,7 @@ from cluster import Cluster
 
 from paramserver import events as ev
 from paramserver.errors import RequestError
+from paramserver.rows import Gradient, RowGradient, RowValues
 from paramserver.session import PullExchange, PushExchange, Session
 
 LENGTH = 4
@@ -75,10 +77,10 @@ class Stage:
 
     # ----------------------------------------------------------------------------------------- commands
 
-    def _job(self, rule: str, shards: str = "1", **changes: str) -> None:
+    def _job(self, rule: str, shards: str = "1", table: str = "", **changes: str) -> None:
         changes.setdefault("replicas", "2")
         changes.setdefault("replicas_max", changes["replicas"])
-        spec = ev.JobSpec((ev.TensorSpec("w", (LENGTH,)),), learning_rate=1.0)
+        spec = ev.JobSpec((ev.TensorSpec("w", (LENGTH,), table=bool(table)),), learning_rate=1.0)
         self._begin_job(_changed(spec, {"consistency": rule, **changes}), int(shards))
 
     def _join(self, name: str, attempt: str = "", **changes: str) -> None:
@@ -121,9 +123,10 @@ class Stage:
 
             self.cluster.ask_shard(shard, requests[shard], answer)
 
-    def _pull(self, who: str, clock: str) -> None:
+    def _pull(self, who: str, clock: str, rows: str = "") -> None:
         replica = self._replica(who)
-        self._read(f"replica {who}", self._sessions[replica].pull(int(clock)))
+        wanted = {"w": _rows(rows)} if rows else None
+        self._read(f"replica {who}", self._sessions[replica].pull(int(clock), wanted))
 
     def _observe(self, round: str = "") -> None:
         granted: list[ev.JoinGranted] = []
@@ -138,9 +141,15 @@ class Stage:
         if granted:
             self._read("the observer", Session(granted[0]).observe(int(round) if round else None))
 
-    def _push(self, who: str, seq: str, gradient: str, samples: str = "1", shards: str = "") -> None:
+    def _push(
+        self, who: str, seq: str, gradient: str, rows: str = "", samples: str = "1", shards: str = ""
+    ) -> None:
         replica = self._replica(who)
-        exchange = self._sessions[replica].push(int(seq), {"w": _array(gradient)}, int(samples))
+        array: Gradient = _array(gradient)
+        if rows:
+            touched = _rows(rows)
+            array = RowGradient(touched, _array(gradient, len(touched)), (LENGTH,))
+        exchange = self._sessions[replica].push(int(seq), {"w": array}, int(samples))
         chosen = _shards(shards, exchange.requests)
         for shard in chosen:
             self.cluster.ask_shard(
@@ -201,7 +210,7 @@ class Stage:
                     case ev.PullParked():
                         self._say(_waiting(who, effect), shard)
                     case ev.PullGranted():
-                        for part, values in effect.snapshot.values.items():
+                        for part, values in effect.values().items():
                             exchange.destination(part)[...] = values
                         pulled = exchange.receive(shard, effect)
                         if pulled is None:
@@ -210,8 +219,8 @@ class Stage:
                             self._say(f"{who} learns of its push: {_verdict(pulled.verdict)}")
                         versions = " and ".join(str(version) for version in pulled.versions)
                         gap = f", clock gap {pulled.clock_gap}" if pulled.clock_gap else ""
-                        w = _numbers(pulled.values["w"])
-                        self._say(f"{who} reads w = {w} of version {versions}{gap}")
+                        w = _weights(pulled.values["w"])
+                        self._say(f"{who} reads {w} of version {versions}{gap}")
                     case ev.PullFenced():
                         self._say(f"{who} is fenced: {effect.reason} Begin anew at clock {effect.clock}.")
                     case _:
@@ -311,6 +320,16 @@ def _array(text: str, length: int = LENGTH) -> np.ndarray:
 
 def _numbers(array: np.ndarray) -> str:
     return "[" + " ".join(f"{number:g}" for number in array) + "]"
+
+
+def _weights(values: np.ndarray | RowValues) -> str:
+    if not isinstance(values, RowValues):
+        return f"w = {_numbers(values)}"
+    return f"rows {' '.join(map(str, values.indices))} of w = {_numbers(values.rows)}"
+
+
+def _rows(text: str) -> np.ndarray:
+    return np.array([int(number) for number in text.split(",")], np.int64)
 
 
 def _shards(text: str, requests: dict[int, object]) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from paramserver import events as ev
 from paramserver.errors import JobError
+from paramserver.rows import Gradient, RowsByKey
 from paramserver.session import Pulled, Session
 from paramserver.training import Pull, Push, Step, training
 
@@ -107,11 +108,15 @@ class Host:
             self._ask_shard(shard, request, staged)
 
     def _begin(self) -> None:
-        step = Step(batch_at=lambda clock: clock, gradient=self._gradient)
+        step = Step(batch_at=lambda clock: clock, gradient=self._gradient, rows=self._rows)
         self._generator = training(step, self.steps, self._begins_at)
         self._go_on(None)
 
-    def _gradient(self, values: Any, clock: int) -> tuple[float, dict[str, np.ndarray], int]:
+    def _rows(self, clock: int) -> dict[str, np.ndarray]:
+        rows = self.world.plan.rows
+        return {} if rows is None else {"w": rows(self.rank, clock)}
+
+    def _gradient(self, values: Any, clock: int) -> tuple[float, dict[str, Gradient], int]:
         gradient, samples = self.world.plan.gradient(self.rank, clock, values["w"])
         self.samples[clock] = samples
         return 0.0, {"w": gradient}, samples
@@ -124,17 +129,17 @@ class Host:
         except JobError as error:
             self._leave(str(error))
         else:
-            self._pull(wish.clock) if isinstance(wish, Pull) else self._push(wish)
+            self._pull(wish.clock, wish.rows) if isinstance(wish, Pull) else self._push(wish)
 
-    def _pull(self, clock: int) -> None:
+    def _pull(self, clock: int, rows: RowsByKey) -> None:
         self.clock = clock
-        exchange = self.session.pull(clock)
+        exchange = self.session.pull(clock, rows)
 
         def answer(shard: int, effect: ev.ShardEffect) -> None:
             if isinstance(effect, ev.PullParked) or not self._goes_on(effect):
                 return
             assert isinstance(effect, ev.PullGranted), effect
-            for part, value in effect.snapshot.values.items():
+            for part, value in effect.values().items():
                 exchange.destination(part)[...] = value
             pulled = exchange.receive(shard, effect)
             if pulled is not None:

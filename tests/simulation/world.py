@@ -30,6 +30,7 @@ class Plan:
     Attributes:
         steps: of each replica; those from `spec.replicas` on join late.
         gradient: of (rank, clock, weights): mean gradient and samples.
+        rows: of (rank, clock): which rows of the weights that step reads; None: all of them, always.
         first: the first weights.
         duplicates: the share of pushes that are sent twice.
         faults: the share of draws that are a fault or let time pass.
@@ -38,10 +39,11 @@ class Plan:
     spec: ev.JobSpec
     shards: int
     steps: tuple[int, ...]
-    gradient: Callable[[int, int, np.ndarray], tuple[np.ndarray, int]]
+    gradient: Callable[[int, int, Any], tuple[Any, int]]
     first: np.ndarray
     duplicates: float = 0.0
     faults: float = 0.0
+    rows: Callable[[int, int], np.ndarray] | None = None
 
 
 @dataclass

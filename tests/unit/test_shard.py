@@ -7,6 +7,7 @@ import pytest
 
 from paramserver import events as ev
 from paramserver.errors import Fault
+from paramserver.rows import RowGradient
 from paramserver.shard import Shard
 
 PART = ev.Slice("w", 0, 2, 0)
@@ -105,6 +106,51 @@ def test_a_wrong_push_is_refused_by_name_and_has_changed_nothing(rule, changes, 
             desk.order(ev.RoundClosed, sequence, (0, 1))
             twin.order(ev.RoundClosed, sequence, (0, 1))
     assert desk.weights.tobytes() == twin.weights.tobytes()
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Let the tensor of the job be a table."""
+    monkeypatch.setattr(f"{__name__}.JOB", replace(JOB, tensors=(ev.TensorSpec("w", (2, 3), table=True),)))
+
+
+def row(index, value=1.0):
+    return RowGradient(np.array([index]), np.full((1, 3), value, np.float32), (2, 3))
+
+
+@pytest.mark.parametrize("rule", ["async", "sync"])
+def test_a_read_of_rows_gets_these_rows_now_or_after_its_wait(table, rule):
+    desk, wanted = Desk(rule), {PART: np.array([1])}
+    granted = only(desk.ask(ev.PullReceived, ev.Replica(0, 1), 0, 0, rows=wanted), ev.PullGranted)
+    assert granted.values()[PART].shape == (1, 3)
+    desk.push(0, 0, gradients={PART: row(1)})
+    desk.push(1, 0, gradients={PART: RowGradient(np.empty(0, np.int64), array(0, (0, 3)), (2, 3))})
+    effects = desk.ask(ev.PullReceived, ev.Replica(0, 1), 0, 1, rows=wanted)
+    if rule == "sync":
+        only(effects, ev.PullParked)
+        effects = desk.order(ev.RoundClosed, 0, (0, 1))
+    moved = -0.5 if rule == "sync" else -1
+    assert only(effects, ev.PullGranted).values()[PART].tolist() == [[moved] * 3]
+    newest = desk.observe(1 if rule == "sync" else None).snapshot
+    assert newest.values[PART].tolist() == [[0] * 3, [moved] * 3]
+    assert newest.version == (1 if rule == "sync" else 2), "a push of no row is one all the same"
+    [observed] = desk.ask(ev.PullReceived, None, rows=wanted)
+    assert observed.values()[PART].shape == (1, 3)
+
+
+@pytest.mark.parametrize("replica", [ev.Replica(0, 1), None])
+def test_a_read_of_rows_that_are_not_here_is_refused(table, replica):
+    desk = Desk()
+    refused = only(desk.ask(ev.PullReceived, replica, rows={PART: np.array([2])}), ev.Refused)
+    assert "'w' rows 0 to 2: expected indices from 0 to 1, found 2" in refused.message
+
+
+def test_rows_of_what_is_no_table_are_refused_in_both_directions():
+    desk = Desk()
+    refused = only(desk.ask(ev.PullReceived, ev.Replica(0, 1), rows={PART: np.array([1])}), ev.Refused)
+    assert "'w', which is no table" in refused.message
+    refused = only(desk.push(0, 0, gradients={PART: row(1)}), ev.Refused)
+    assert "gradient of replica 0 has only some rows of 'w', which is no table" in refused.message
 
 
 def test_before_there_is_a_job_everything_is_told_to_join_first():

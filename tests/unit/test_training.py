@@ -89,3 +89,17 @@ def test_one_that_is_applied_in_between_begins_the_count_anew():
 
     pushes, _ = steps_until_it_gives_up(verdict_of_push, lambda clock: None)
     assert pushes == 2 * REFUSALS_MAX - 1
+
+
+def test_the_rows_of_a_batch_are_named_before_its_pull_and_none_before_the_last():
+    step = Step(STEP.batch_at, gradient, rows=lambda batch: {"table": np.array([batch, batch + 1])})
+    replica = training(step, steps=2)
+    wish, named = next(replica), []
+    for verdict in (APPLIED, APPLIED):
+        named.append(wish.rows["table"].tolist())
+        replica.send(pulled())
+        wish = replica.send(verdict)
+    assert named == [[0, 1], [10, 11]]
+    assert wish.clock == 2
+    assert wish.rows["table"].tolist() == []
+    assert wish.rows["table"].dtype == np.int64

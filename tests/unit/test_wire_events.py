@@ -16,7 +16,7 @@ from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.refusals import error_of, status_of
 
 JOB = ev.JobSpec(
-    tensors=(ev.TensorSpec("a", ()), ev.TensorSpec("b", (3, 2))),
+    tensors=(ev.TensorSpec("a", ()), ev.TensorSpec("b", (3, 2), table=True)),
     model="mlp:3",
     consistency="ssp:4",
     optimizer="adam",
@@ -65,6 +65,7 @@ def test_a_job_comes_back_whole() -> None:
         ({"step_timeout_seconds": -1.0}, "step_timeout_seconds"),
         ({"restarts_max": -1}, "restarts_max"),
         ({"tensors": (ev.TensorSpec("", (1,)),)}, "key"),
+        ({"tensors": (ev.TensorSpec("a", (), table=True),)}, r"'a' is a single number .* no table"),
     ],
 )
 def test_a_job_out_of_range_is_refused_by_name(changed: dict[str, Any], word: str) -> None:
