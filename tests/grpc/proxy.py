@@ -20,11 +20,15 @@ class Proxy(grpc.GenericRpcHandler):
     Attributes:
         address: of the proxy; advertise it as the server's.
         calls: how often each method was called.
+        sent: bytes of the messages that clients sent to each method.
+        answered: bytes of the messages that came back.
         faults: for each method what goes wrong with its next calls.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
         self.faults: dict[str, deque[str]] = defaultdict(deque)
         self._server = grpc.server(
             ThreadPoolExecutor(16), handlers=[self], options=[("grpc.so_reuseport", 0)]
@@ -44,6 +48,11 @@ class Proxy(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
+    def _counted(self, name: str, messages: Iterator[bytes]) -> Iterator[bytes]:
+        for message in messages:
+            self.sent[name] += len(message)
+            yield message
+
     def _forward(
         self, method: str, messages: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[bytes]:
@@ -51,10 +60,12 @@ class Proxy(grpc.GenericRpcHandler):
         name = method.rpartition("/")[2]
         self.calls[name] += 1
         fault = self.faults[name].popleft() if self.faults[name] else ""
-        call = self._upstream.stream_stream(method)(messages, timeout=context.time_remaining())
+        counted = self._counted(name, messages)
+        call = self._upstream.stream_stream(method)(counted, timeout=context.time_remaining())
         context.add_callback(call.cancel)
         try:
             for answer in call:
+                self.answered[name] += len(answer)
                 if fault != LOSE_ANSWER:
                     yield answer
                 if fault == CUT_STREAM:
