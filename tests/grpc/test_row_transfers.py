@@ -16,16 +16,16 @@ from test_client_faults import free_address
 from test_worker_pool import Running, finished, in_one_loop
 
 from paramserver.client import Connection, ObserverClient, ReplicaClient
-from paramserver.data.synthetic_spec import synthetic_data
-from paramserver.datasets.splits import cut_whole
+from paramserver.datasets.flights import load_flights
+from paramserver.errors import RequestError
 from paramserver.events import JobSpec, Outcome, TensorSpec
 from paramserver.job import Job
 from paramserver.models import build_model
-from paramserver.rows import RowGradient, RowValues
+from paramserver.rows import RowGradient, RowIndices, RowValues
 from paramserver.types import tensors_sha256
 from paramserver.wire import paramserver_pb2 as pb
-from paramserver.workload import Workload
-from worker.program import make_task
+from paramserver.workload import load_workload
+from worker.program import task_of
 
 ROWS = 1 << 18
 BATCH, FIELDS = 256, 4
@@ -38,7 +38,20 @@ CLICKS = JobSpec(
 SMALL = replace(CLICKS, tensors=(TensorSpec("bias", (1,)), TensorSpec("table", (6, 2), table=True)))
 
 
-def test_a_batch_carries_a_hundredth_of_its_table() -> None:
+def rows_of_batch(source: str) -> RowIndices:
+    """Return the rows that a batch touches: of real flights, or the worst case, in which no two are alike."""
+    if source == "flights":
+        try:
+            inputs = load_flights().train.inputs[:BATCH]
+        except RequestError as error:
+            pytest.skip(str(error))
+        return build_model("logistic", FIELDS, 2, ROWS).rows(inputs)["linear/weight"]
+    return np.sort(np.random.default_rng(0).choice(ROWS, BATCH * FIELDS, replace=False))
+
+
+@pytest.mark.parametrize("source", ["flights", "no two alike"])
+def test_a_batch_carries_less_than_a_hundredth_of_its_table(source: str) -> None:
+    rows = rows_of_batch(source)
     address = free_address()
     with (
         Proxy() as proxy,
@@ -49,18 +62,15 @@ def test_a_batch_carries_a_hundredth_of_its_table() -> None:
             replica = connection.join("me", CLICKS)
             first = {"bias": np.zeros(1, np.float32), "table": np.zeros((ROWS, 1), np.float32)}
             replica.initialise(first)
-            # The worst case: no two samples of the batch share a category.
-            rng = np.random.default_rng(0)
-            rows = np.sort(rng.choice(ROWS, BATCH * FIELDS, replace=False))
             pulled = replica.pull(0, rows={"table": rows})
-            assert pulled.values["table"].rows.shape == (BATCH * FIELDS, 1)
+            assert pulled.values["table"].rows.shape == (len(rows), 1)
             values = np.ones((len(rows), 1), np.float32)
             gradient = {"bias": np.ones(1, np.float32), "table": RowGradient(rows, values, (ROWS, 1))}
             assert replica.push(0, gradient, BATCH).outcome is Outcome.APPLIED
             assert (proxy.calls["Pull"], proxy.calls["Push"]) == (2, 2)
             pushed, asked = proxy.sent["Push"], proxy.sent["Pull"]
             print(f"pull {asked} and {proxy.answered['Pull']} bytes, push {pushed}, table {TABLE_BYTES}")
-            assert BATCH * FIELDS * 8 < pushed < 0.01 * TABLE_BYTES
+            assert len(rows) * 8 < pushed < 0.01 * TABLE_BYTES
             assert asked + proxy.answered["Pull"] < 0.01 * TABLE_BYTES
             after = replica.pull(1).values["table"]
             assert after[rows].tolist() == [[-0.5]] * len(rows)
@@ -75,10 +85,10 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize("model", ["logistic", "embedding:200,4,8:dropout=0.3"])
 def test_a_synchronous_job_ends_with_the_bytes_of_one_loop(server: ServerProcess, model: str) -> None:
-    splits = cut_whole(synthetic_data("synthetic:clicks,n=700,fields=3,values=60"))
-    job = Job(model=model, workers=2, threads=2, batch=16, epochs=2, optimizer="adam", lr=0.05).resolved()
-    train = splits.train
-    spec, task = make_task(job, splits, build_model(model, train.features, train.classes, train.rows))
+    data = "synthetic:clicks,n=700,fields=3,values=60"
+    job = Job(data=data, model=model, batch=16, epochs=2, optimizer="adam", lr=0.05).resolved()
+    workload = load_workload(job)
+    spec, task = workload.spec, task_of(workload)
     assert [tensor.table for tensor in spec.tensors].count(True) == 1
     with Connection(server.address) as one, Connection(server.address) as two:
         running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
@@ -90,17 +100,19 @@ def test_a_synchronous_job_ends_with_the_bytes_of_one_loop(server: ServerProcess
 
 
 def test_what_is_dropped_is_a_matter_of_seed_rank_and_step() -> None:
-    splits = cut_whole(synthetic_data("synthetic:spirals,n=200"))
-    job = Job(model="mlp:32:dropout=0.5", workers=1, threads=2, batch=16, epochs=2, lr=0.05).resolved()
-    model = build_model(job.model, 2, splits.train.classes)
+    job = Job(data="synthetic:spirals,n=200", model="mlp:32:dropout=0.5", batch=16, epochs=2).resolved()
+    samples = load_workload(job).step(0).batch_at(0)
 
-    def loss_of(rank: int, clock: int, seed: int = 0) -> float:
-        step = Workload(replace(job, seed=seed), splits, model).step(rank)
-        samples = step.batch_at(0)._replace(clock=clock)  # the same samples, dropped from anew
-        return step.gradient(model.initial(0), samples)[0]
+    def loss_of(seed: int, rank: int, clock: int) -> float:
+        """Return the loss of the same samples under the same weights: only what is dropped differs."""
+        workload = load_workload(replace(job, seed=seed))
+        weights = workload.model.initial(0)
+        return workload.step(rank).gradient(weights, samples._replace(clock=clock))[0]
 
-    losses = [loss_of(0, 0), loss_of(0, 1), loss_of(0, 0)]
-    assert losses[0] == losses[2] != losses[1]
+    places = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    losses = {place: loss_of(*place) for place in places}
+    assert len(set(losses.values())) == len(places)
+    assert losses == {place: loss_of(*place) for place in places}
 
 
 def table_replica(server: ServerProcess, name: str = "w/0") -> RawReplica:
