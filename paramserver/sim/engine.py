@@ -1,0 +1,173 @@
+"""Run a job in virtual time: the deployed protocol on machines that exist only as costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from paramserver.errors import Failure, JobError, RequestError
+from paramserver.events import JobSpec
+from paramserver.placement import bytes_per_shard, join, place
+from paramserver.sim.compute import StepTimes
+from paramserver.sim.faults import Happening, decide
+from paramserver.sim.heap import EventHeap
+from paramserver.sim.links import Fabric
+from paramserver.sim.problems import Task
+from paramserver.sim.replica import StepRecord, VirtualReplica
+from paramserver.sim.run import Run, ServerRecord, ShardRecord
+from paramserver.sim.servers import Servers
+from paramserver.sim.worker import VirtualWorker
+from paramserver.sim.world import Machines, World, check_world, newcomers
+from paramserver.tracing import Recorder, Row
+
+REPLICAS_NAMED_MAX = 8
+"""How many replicas a message names."""
+
+
+class Simulation:
+    """One run in virtual time.
+
+    Args:
+        world: costs and faults.
+        machines: who takes part.
+        spec: the job. Late workers of the world are let in beside its own replicas.
+        task: what replicas do, with real gradients or without.
+        trace_max: newest records of the trace to keep; 0 for no trace.
+        keep_steps: whether to keep a record of every step.
+
+    Raises:
+        RequestError: the world cannot be with these machines, or the job is for others.
+
+    Example:
+        >>> from paramserver.sim import parse_problem, world_from_mapping
+        >>> machines = Machines(workers=4)
+        >>> problem = parse_problem("quadratic:1")
+        >>> world = world_from_mapping({"compute": "constant:10ms", "network": "ideal"}, "an example")
+        >>> run = Simulation(world, machines, problem.spec(50, machines), problem.task(50, machines)).run()
+        >>> run.seconds, run.versions
+        (0.5, (50,))
+    """
+
+    def __init__(
+        self,
+        world: World,
+        machines: Machines,
+        spec: JobSpec,
+        task: Task,
+        *,
+        trace_max: int = 0,
+        keep_steps: bool = True,
+    ) -> None:
+        check_world(world, machines)
+        if spec.replicas != machines.replicas:
+            raise RequestError(
+                f"The job is for {spec.replicas} replicas, but {machines.workers} workers of "
+                f"{machines.threads} threads are {machines.replicas}. Make them the same."
+            )
+        workers = machines.workers + newcomers(world, machines)
+        self._world, self._machines = world, machines
+        self._spec = replace(spec, replicas_max=max(spec.replicas_max, workers * machines.threads))
+        self._heap = EventHeap()
+        self._recorder = Recorder(trace_max) if trace_max else None
+        self._steps: list[StepRecord] | None = [] if keep_steps else None
+        self._fabric = Fabric(self._heap, world, machines.servers, workers)
+        sizes = _sizes(spec, machines.shards_in_all, task.bytes_in_all)
+        self._servers = Servers(self._heap, world, machines, self._fabric, sizes, self._recorder)
+        self._servers.on_end = self._stop_if_over
+        self._workers = [self._worker(index, task) for index in range(workers)]
+
+    def run(self) -> Run:
+        """Let everything happen until the job is over.
+
+        Raises:
+            JobError: nothing can happen any more, and the job is not over.
+        """
+        for worker in self._workers[: self._machines.workers]:
+            self._heap.at(0, worker.start)
+        for happening in decide(self._world.faults, self._world.seed, self._machines.workers):
+            self._heap.at(happening.at, self._befall, happening)
+        self._heap.run()
+        if self._servers.ended is None:
+            states = ", ".join(str(replica) for replica in self._replicas()[:REPLICAS_NAMED_MAX])
+            raise JobError(
+                f"Nothing can happen any more, but the job is not over: {states}.", Failure.DEADLINE
+            )
+        return self._result()
+
+    def _worker(self, index: int, task: Task) -> VirtualWorker:
+        lease = self._spec.lease_seconds
+        worker = VirtualWorker(index, self._servers, self._fabric, lease, self._stop_if_over)
+        for thread in range(self._machines.threads):
+            number = index * self._machines.threads + thread
+            worker.replicas.append(
+                VirtualReplica(
+                    worker,
+                    f"worker{index}/{thread}",
+                    self._servers,
+                    self._spec,
+                    task,
+                    StepTimes(self._world.compute, self._world.seed, number, index),
+                    self._steps,
+                    self._recorder,
+                )
+            )
+        return worker
+
+    def _befall(self, happening: Happening) -> None:
+        worker = self._workers[happening.worker]
+        if happening.kind == "join" or worker.alive:
+            worker.befall(happening)
+
+    def _stop_if_over(self) -> None:
+        if self._servers.are_over and not any(worker.alive for worker in self._workers):
+            self._heap.stop()
+
+    def _replicas(self) -> list[VirtualReplica]:
+        return [replica for worker in self._workers for replica in worker.replicas]
+
+    def _result(self) -> Run:
+        servers, status = self._servers, self._servers.status()
+        snapshots = [granted.snapshot for granted in servers.observe()]
+        values = {part: value for snapshot in snapshots for part, value in snapshot.values.items()}
+        shapes = {tensor.key: tensor.shape for tensor in self._spec.tensors}
+        waits = {
+            (replica.replica.rank, other): waited
+            for replica in self._replicas()
+            if replica.replica is not None
+            for other, waited in sorted(replica.waits.items())
+        }
+        versions = [snapshot.version for snapshot in snapshots] or [0] * len(servers.shards)
+        rows = [Row(f"server{shard.server}", f"shard {shard.index}") for shard in servers.shards]
+        rows += [
+            Row(f"worker{worker.index}", replica.name)
+            for worker in self._workers
+            for replica in worker.replicas
+        ]
+        return Run(
+            status=status,
+            began_ns=servers.began if servers.began is not None else self._heap.now,
+            ended_ns=servers.ended_ns,
+            weights=join(shapes, values) if values else {},
+            steps=tuple(self._steps or ()),
+            waits=waits,
+            shards=tuple(
+                ShardRecord(version, shard.served, shard.held_ns, shard.waited_ns)
+                for version, shard in zip(versions, servers.shards, strict=True)
+            ),
+            servers=tuple(
+                ServerRecord(handlers.busy_ns, into.busy_ns, out.busy_ns)
+                for handlers, (into, out) in zip(servers.handlers, self._fabric.server_links, strict=True)
+            ),
+            notes=tuple(servers.notes),
+            trace=self._recorder.records() if self._recorder else (),
+            forgotten=self._recorder.forgotten if self._recorder else 0,
+            rows=tuple(rows) if self._recorder else (),
+            happened=self._heap.happened,
+        )
+
+
+def _sizes(spec: JobSpec, shards: int, bytes_in_all: int | None) -> list[int]:
+    """Return the bytes of weights of each shard, scaled to what they are to weigh."""
+    sizes = bytes_per_shard(spec.tensors, place(spec.tensors, shards), shards)
+    if bytes_in_all is None:
+        return sizes
+    return [round(bytes_in_all * size / sum(sizes)) for size in sizes]

@@ -1,0 +1,212 @@
+"""Messages on their way, in virtual time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from heapq import heapreplace
+from typing import Any
+
+from paramserver.data import generator
+from paramserver.sim.faults import Fates
+from paramserver.sim.heap import Action, EventHeap
+from paramserver.sim.laws import Law
+from paramserver.sim.world import World
+
+BLOCK_DRAWS = 64
+"""Latencies that are drawn at once."""
+
+
+class Link:
+    """One direction of a cable: it carries one message after the other.
+
+    Args:
+        bits_per_second: infinite for a cable on which no message waits.
+    """
+
+    __slots__ = ("_free_at", "_ns_per_byte", "busy_ns")
+
+    def __init__(self, bits_per_second: float) -> None:
+        self._ns_per_byte = 8e9 / bits_per_second
+        self._free_at = 0
+        self.busy_ns = 0
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Say whether bytes cost no time here."""
+        return self._ns_per_byte == 0
+
+    def carry(self, now: int, size: int) -> tuple[int, int]:
+        """Carry a message of so many bytes; return when its first byte enters and when its last has left."""
+        duration = round(size * self._ns_per_byte)
+        begin = max(now, self._free_at)
+        self._free_at = begin + duration
+        self.busy_ns += duration
+        return begin, self._free_at
+
+
+class Handlers:
+    """What serves a few requests at a time, first come first served.
+
+    Args:
+        count: how many at a time.
+    """
+
+    __slots__ = ("_free_at", "busy_ns")
+
+    def __init__(self, count: int) -> None:
+        self._free_at = [0] * count  # a heap
+        self.busy_ns = 0
+
+    def serve(self, now: int, duration: int) -> int:
+        """Serve a request that comes now and takes so long; return when it is done."""
+        if not duration:
+            return now
+        done = max(now, self._free_at[0]) + duration
+        heapreplace(self._free_at, done)
+        self.busy_ns += duration
+        return done
+
+
+class Wire:
+    """One direction of one connection: nothing on it overtakes, but what a fault lets overtake.
+
+    Args:
+        heap: virtual time.
+        out: the sender's link.
+        into: the receiver's link.
+        latency: draws how long a first byte travels, in nanoseconds.
+    """
+
+    __slots__ = ("_heap", "_into", "_last_arrival", "_last_entry", "_out", "latency")
+
+    def __init__(self, heap: EventHeap, out: Link, into: Link, latency: Callable[[], int]) -> None:
+        self._heap, self._out, self._into, self.latency = heap, out, into, latency
+        self._last_entry = self._last_arrival = 0
+
+    def send(self, size: int, deliver: Action, argument: Any, late: int = 0, overtakes: bool = False) -> None:
+        """Send a message of so many bytes; `deliver` is called with the argument when all of it is there."""
+        begin, end = self._out.carry(self._heap.now, size)
+        delay = self.latency() + late
+        first, last = begin + delay, end + delay
+        if not overtakes:
+            self._last_entry = first = max(first, self._last_entry)
+        if self._into.is_unlimited:
+            self._arrive(max(first, last), deliver, argument, overtakes)
+        else:
+            self._heap.at(first, self._enter, (size, last, deliver, argument, overtakes))
+
+    def _enter(self, message: tuple[int, int, Action, Any, bool]) -> None:
+        size, last, deliver, argument, overtakes = message
+        _, end = self._into.carry(self._heap.now, size)
+        self._arrive(max(end, last), deliver, argument, overtakes)
+
+    def _arrive(self, when: int, deliver: Action, argument: Any, overtakes: bool) -> None:
+        if not overtakes:
+            self._last_arrival = when = max(when, self._last_arrival)
+        self._heap.at(when, deliver, argument)
+
+
+class Fabric:
+    """All links of a world, and what goes wrong on them.
+
+    Args:
+        heap: virtual time.
+        world: costs and faults.
+        servers: how many.
+        workers: how many, late ones included.
+
+    Attributes:
+        server_links: of each server the link in and the link out.
+    """
+
+    def __init__(self, heap: EventHeap, world: World, servers: int, workers: int) -> None:
+        network = world.network
+        self._heap, self._seed, self._latency = heap, world.seed, network.latency
+        slow = dict(network.slow_links)
+        rates = [slow.get(worker, network.bandwidth) for worker in range(workers)]
+        self._worker_links = [(Link(rate), Link(rate)) for rate in rates]
+        self.server_links = [(Link(network.server), Link(network.server)) for _ in range(servers)]
+        self._fates = Fates(world.faults.chances, world.seed) if world.faults.chances else None
+        self._held: dict[int, int] = {}  # worker -> when its partition ends
+        self._up: dict[tuple[int, int], Wire] = {}
+        self._down: dict[tuple[int, int], Wire] = {}
+        self._lanes: dict[tuple[int, bool], Wire] = {}
+
+    def up(self, worker: int, server: int, size: int, deliver: Action, argument: Any, lost: Action) -> None:
+        """Send a request; if it is lost, `lost` is called with the argument instead of `deliver`."""
+        wire = self._up.get((worker, server))
+        if wire is None:
+            out, into = self._worker_links[worker][1], self.server_links[server][0]
+            wire = self._up[worker, server] = Wire(self._heap, out, into, self._draws(worker, server, 0))
+        self._send(wire, worker, size, deliver, argument, lost, True)
+
+    def down(self, worker: int, server: int, size: int, deliver: Action, argument: Any, lost: Action) -> None:
+        """Send a reply."""
+        wire = self._down.get((worker, server))
+        if wire is None:
+            out, into = self.server_links[server][1], self._worker_links[worker][0]
+            wire = self._down[worker, server] = Wire(self._heap, out, into, self._draws(worker, server, 1))
+        self._send(wire, worker, size, deliver, argument, lost, False)
+
+    def lane(self, worker: int, back: bool, deliver: Action, argument: Any, lost: Action) -> None:
+        """Send something small to the coordinator, or back, on a lane of its own: only latency counts."""
+        wire = self._lanes.get((worker, back))
+        if wire is None:
+            free = Link(math.inf)
+            wire = Wire(self._heap, free, free, self._draws(worker, 0, 2 + back))
+            self._lanes[worker, back] = wire
+        self._send(wire, worker, 0, deliver, argument, lost, not back)
+
+    def hold(self, worker: int, until: int) -> None:
+        """Cut a worker off: what it and the servers send each other from now on leaves at that time."""
+        self._held[worker] = max(until, self._held.get(worker, 0))
+
+    def latency(self, worker: int, server: int) -> int:
+        """Draw how long it takes until one end notices that the other has gone."""
+        wire = self._up.get((worker, server))
+        return wire.latency() if wire is not None else 0
+
+    def _send(
+        self,
+        wire: Wire,
+        worker: int,
+        size: int,
+        deliver: Action,
+        argument: Any,
+        lost: Action,
+        may_repeat: bool,
+    ) -> None:
+        if self._held and self._held.get(worker, 0) > self._heap.now:
+            message = (wire, worker, size, deliver, argument, lost, may_repeat)
+            self._heap.at(self._held[worker], lambda held: self._send(*held), message)
+            return
+        if self._fates is None:
+            wire.send(size, deliver, argument)
+            return
+        kind, late = self._fates.next()
+        if kind == "lose":
+            self._heap.at(self._heap.now + wire.latency(), lost, argument)
+            return
+        wire.send(size, deliver, argument, late, overtakes=kind == "reorder")
+        if kind == "duplicate" and may_repeat:
+            wire.send(size, deliver, argument)
+
+    def _draws(self, *position: int) -> Callable[[], int]:
+        return draws(self._latency, self._seed, "latency", *position)
+
+
+def draws(law: Law, seed: int, purpose: str, *position: int) -> Callable[[], int]:
+    """Return a function that draws from a law, one duration at a time."""
+    if law.is_constant:
+        always = round(law.mean)
+        return lambda: always
+    rng = generator(seed, purpose, *position)
+    drawn: list[int] = []
+
+    def draw() -> int:
+        if not drawn:
+            drawn.extend(reversed(law.draw(rng, BLOCK_DRAWS).tolist()))
+        return drawn.pop()
+
+    return draw

@@ -1,0 +1,425 @@
+"""One replica of a virtual world: it drives the deployed `training` and `Session`, and counts what happens.
+
+To the next editor: everything here is a reaction, to an answer or to a timer. A replica that has died, or has
+begun anew, has another `life`, and what was meant for an earlier one is not for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol
+
+from paramserver import events as ev
+from paramserver.errors import JobError, RequestError
+from paramserver.session import Pulled, Session
+from paramserver.sim.compute import StepTimes
+from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
+from paramserver.sim.problems import Task
+from paramserver.sim.servers import COORDINATOR, Call, Servers
+from paramserver.sim.shards import push_name
+from paramserver.tally import Tally
+from paramserver.tracing import Arrow, Recorder, Row, Span
+from paramserver.training import Pull, Push, training
+
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""How long the client waits before it asks again after a lost message; after the last one it gives up."""
+
+
+class StepRecord(NamedTuple):
+    """One step of one replica.
+
+    Attributes:
+        rank: whose.
+        clock: which.
+        pulled_ns: when the weights were there.
+        waited_ns: how long the pull was parked before.
+        waited_for: the rank whose push ended the wait; -1 where it was nobody's.
+        clock_gap: of the pull, in clocks.
+        pushed_ns: when the verdict was there.
+        outcome: of the push, so far: in a synchronous mode ``buffered``.
+        version: the largest over the shards at which the gradient was computed.
+        staleness: in versions.
+        loss: mean over the step's samples.
+    """
+
+    rank: int
+    clock: int
+    pulled_ns: int
+    waited_ns: int
+    waited_for: int
+    clock_gap: int
+    pushed_ns: int
+    outcome: str
+    version: int
+    staleness: int
+    loss: float
+
+
+class Home(Protocol):
+    """What a replica needs of its worker."""
+
+    index: int
+
+    def receive(self, action: Callable[[Any], object], argument: Any) -> None:
+        """Call an action, now or when the worker is not paused any more."""
+
+    def gone(self, replica: VirtualReplica) -> None:
+        """Be told that a replica has ended."""
+
+
+class VirtualReplica:
+    """One replica.
+
+    Args:
+        home: its worker.
+        name: such as ``worker0/1``.
+        servers: whom it asks.
+        spec: the job.
+        task: what to do.
+        times: how long its steps take.
+        steps: where to note each step; None for nowhere.
+        recorder: of the trace; None for none.
+
+    Attributes:
+        state: away, joining, training, leaving, done (all steps, or asked to leave), or ended (by the job, or
+            because it counts no more).
+        leaves_early: it leaves after its present step.
+        failure: why it gave up, as a sentence; else empty.
+        waits: nanoseconds that its pulls were parked, by the rank whose push ended that.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        name: str,
+        servers: Servers,
+        spec: ev.JobSpec,
+        task: Task,
+        times: StepTimes,
+        steps: list[StepRecord] | None,
+        recorder: Recorder | None,
+    ) -> None:
+        self.name, self.state, self.leaves_early = name, "away", False
+        self.failure = ""
+        self.waits: Counter[int] = Counter()
+        self.replica: ev.Replica | None = None
+        self._home, self._servers, self._spec, self._task, self._times = home, servers, spec, task, times
+        self._heap: EventHeap = servers.heap
+        self._records, self._recorder = steps, recorder
+        self._row = Row(f"worker{home.index}", name)
+        self._life = 0
+        self._clock = 0
+        self._asked = self._waited = self._pulled_at = 0
+        self._waited_for = -1
+        self._parked: int | None = None  # since when
+        self._loss = math.nan
+        self._pulled: Pulled | None = None
+        self._compute: Timer | None = None
+        self._calls: list[Call] = []
+        self._tally = Tally(servers.now)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.state}" + (f": {self.failure}" if self.failure else "")
+
+    # ------------------------------------------------------------------------------ beginning and ending
+
+    def join(self) -> None:
+        """Begin a new life."""
+        self._end_life()
+        self.state = "joining"
+        self._tally = Tally(self._servers.now)
+        attempt = f"{self.name}-{self._life}"
+        self._ask(COORDINATOR, ev.JoinReceived(0, self.name, attempt, self._spec), 0, self._joined)
+
+    def die(self) -> None:
+        """End without a word; what it has sent still arrives."""
+        for call in self._calls:
+            if isinstance(call.event, ev.PullReceived) and not call.done:
+                self._servers.forget(call)
+        self._end_life()
+        self.state = "away"
+
+    def delay(self, duration: int) -> None:
+        """Let the present computation end later, since its worker is paused for so long."""
+        if self._compute is not None and self._compute.pending:
+            self._compute.cancel()
+            self._compute = self._heap.timer(self._compute.when + duration, self._computed, self._pulled)
+
+    def beat(self) -> ev.Beat | None:
+        """Return what a heartbeat says of it; None where there is nothing to say."""
+        if self.replica is None or self.state not in ("training", "leaving"):
+            return None
+        return ev.Beat(self.replica, self._clock, self._steps, self._tally.phase, self._counters())
+
+    def heard(self, answer: ev.HeartbeatAnswered) -> None:
+        """Take what a heartbeat's answer says."""
+        if self.state != "training":
+            return
+        if answer.ended:
+            self._hear_the_end()
+        elif self.replica in answer.fenced:
+            self._fenced()
+
+    def _end_life(self) -> None:
+        self._life += 1
+        self._calls = []
+        if self._compute is not None:
+            self._compute.cancel()
+
+    def _stop(self, state: str) -> None:
+        self._end_life()
+        self.state = state
+        self._home.gone(self)
+
+    def _hear_the_end(self) -> None:
+        """Leave a job that is over, so that the coordinator has the last counts; if that is known, end."""
+        if self.state == "training":
+            self._leave("", "ended")
+        else:
+            self._stop("ended")
+
+    def _refused(self, sentence: str) -> None:
+        self.failure = sentence
+        if self.state == "leaving":  # it was believed dead before it could leave, or nobody answers
+            self._fenced()
+        elif self.state == "training":
+            self._leave(sentence)
+        else:
+            self._stop("ended")
+
+    def _fenced(self) -> None:
+        """Count no more: where the others wait for its restart begin anew at once, else end."""
+        if self._spec.on_death == "restart":
+            self.join()
+        else:
+            self._stop("ended")
+
+    # ------------------------------------------------------------------------------- asking and answering
+
+    def _ask(self, shard: int, event: Any, size: int, answer: Callable[[Call, Any], object]) -> Call:
+        worker, life = self._home.index, self._life
+        call = Call(worker, shard, event, size, self._answered, self._unanswered, life, answer)
+        self._servers.ask(call)
+        return call
+
+    def _answered(self, call: Call, effect: Any) -> None:
+        self._home.receive(self._take, (call, effect))
+
+    def _take(self, message: tuple[Call, Any]) -> None:
+        call, effect = message
+        if call.life != self._life or call.done:
+            return
+        call.done = not isinstance(effect, ev.PullParked)
+        match effect:
+            case ev.Ended():
+                self._hear_the_end()
+            case ev.PullFenced():
+                self._fenced()
+            case ev.Refused(message=sentence):
+                self._refused(sentence)
+            case ev.Unavailable():
+                call.done = False
+                self._ask_again(call)
+            case _:
+                call.take(call, effect)
+
+    def _unanswered(self, call: Call) -> None:
+        """Ask again, as the client does, after a pause; a read begins anew on every shard."""
+        if call.life != self._life or call.done:
+            return
+        if isinstance(call.event, ev.PullReceived):
+            for other in self._calls:
+                other.done = True
+                self._servers.forget(other)
+        self._ask_again(call)
+
+    def _ask_again(self, call: Call) -> None:
+        if call.attempts == len(RETRY_SECONDS):
+            self._refused(f"The servers did not answer {self.name} in {len(RETRY_SECONDS) + 1} attempts.")
+            return
+        pause = round(RETRY_SECONDS[call.attempts] * NANOSECONDS)
+        call.attempts += 1
+        self._heap.at(self._heap.now + pause, self._repeat, call)
+
+    def _repeat(self, call: Call) -> None:
+        self._home.receive(self._send_again, call)
+
+    def _send_again(self, call: Call) -> None:
+        if call.life != self._life:
+            return
+        if isinstance(call.event, ev.PullReceived):
+            self._pull(call.event.clock, call.attempts)
+        elif not call.done:
+            self._servers.ask(call)
+
+    # ------------------------------------------------------------------------------------------- one life
+
+    def _joined(self, call: Call, granted: ev.JoinGranted) -> None:
+        assert granted.replica is not None
+        self.state, self.replica, self._clock = "training", granted.replica, granted.clock
+        self._session = Session(granted)
+        self._steps = self._task.steps_of(granted.replica.rank)
+        if granted.sealed or granted.replica.rank:
+            self._begin()
+            return
+        missing = set(range(self._session.shards))
+
+        def staged(call: Call, effect: ev.InitialiseAnswered) -> None:
+            missing.discard(call.shard)
+            if not missing:
+                self._begin()
+
+        initialiser = f"{self.name}-{self._life}"
+        for shard, request in self._session.initialise(initialiser, self._task.initial()).items():
+            self._ask(shard, request, self._servers.shards[shard].size, staged)
+
+    def _begin(self) -> None:
+        assert self.replica is not None
+        step = self._task.step(self.replica.rank)
+        self._generator: Generator[Pull | Push, Any, None] = training(step, self._steps, self._clock)
+        self._go_on(None)
+
+    def _go_on(self, answer: Pulled | ev.Verdict | None) -> None:
+        try:
+            asked = self._generator.send(answer)
+        except StopIteration:
+            self._leave("")
+        except (JobError, RequestError) as error:
+            self._leave(str(error))
+        else:
+            if isinstance(asked, Push):
+                self._push(asked)
+            elif self.leaves_early:
+                self._leave("")
+            else:
+                self._pull(asked.clock)
+
+    def _pull(self, clock: int, attempts: int = 0) -> None:
+        self._asked, self._parked = self._heap.now, None
+        self._tally.enter(ev.Phase.PULL, self._servers.now)
+        exchange = self._exchange = self._session.pull(clock)
+        self._calls = []
+        for shard, request in exchange.requests.items():
+            call = self._ask(shard, request, 0, self._granted)
+            call.attempts = attempts
+            self._calls.append(call)
+
+    def _granted(self, call: Call, effect: ev.PullParked | ev.PullGranted) -> None:
+        heap, tally = self._heap, self._tally
+        if isinstance(effect, ev.PullParked):
+            if tally.phase is not ev.Phase.WAIT:
+                self._parked = heap.now
+                tally.enter(ev.Phase.WAIT, self._servers.now)
+            return
+        exchange = self._exchange
+        for part, value in effect.snapshot.values.items():
+            exchange.destination(part)[...] = value
+        try:
+            pulled = exchange.receive(call.shard, effect)
+        except JobError as error:
+            self._leave(str(error))
+            return
+        if pulled is None:
+            return
+        self._note_pull(call)
+        tally.pulled(pulled.clock_gap, pulled.verdict)
+        self._pulled, self._pulled_at, self._clock = pulled, heap.now, call.event.clock
+        if self._clock == self._steps:
+            self._go_on(pulled)
+            return
+        tally.enter(ev.Phase.COMPUTE, self._servers.now)
+        duration = self._times.nanoseconds(self._clock, heap.now)
+        self._compute = heap.timer(heap.now + duration, self._computed, pulled)
+
+    def _computed(self, pulled: Pulled) -> None:
+        self._span("compute", self._pulled_at, {"clock": self._clock})
+        self._go_on(pulled)
+
+    def _push(self, push: Push) -> None:
+        self._asked = self._heap.now
+        self._tally.computed(push.samples, push.loss)
+        self._tally.enter(ev.Phase.PUSH, self._servers.now)
+        self._loss = push.loss
+        exchange = self._push_exchange = self._session.push(push.clock, push.gradients, push.samples)
+        sizes = self._servers.shards
+        self._calls = [
+            self._ask(shard, request, sizes[shard].size, self._pushed)
+            for shard, request in exchange.requests.items()
+        ]
+
+    def _pushed(self, call: Call, effect: ev.PushAnswered) -> None:
+        verdict = self._push_exchange.receive(call.shard, effect.verdict)
+        if verdict is None:
+            return
+        self._tally.decided(verdict)
+        self._tally.enter(ev.Phase.IDLE, self._servers.now)
+        self._note_push(verdict)
+        if verdict.outcome is ev.Outcome.FENCED:
+            self._fenced()
+            return
+        self._clock += 1
+        self._go_on(verdict)
+
+    def _leave(self, failure: str, state: str = "done") -> None:
+        assert self.replica is not None
+        self.failure = failure
+        self._end_life()
+        self.state = "leaving"
+        self._tally.lost()
+        self._tally.enter(ev.Phase.IDLE, self._servers.now)
+        event = ev.LeaveReceived(0, self.replica, self._counters(), failure)
+        self._ask(COORDINATOR, event, 0, lambda call, effect: self._stop(state))
+
+    # ------------------------------------------------------------------------------------------ accounting
+
+    def _counters(self) -> ev.Counters:
+        return self._tally.counters(self._servers.now)
+
+    def _note_pull(self, call: Call) -> None:
+        now = self._heap.now
+        self._waited, self._waited_for = 0, -1
+        if self._parked is not None:
+            self._waited, self._waited_for = now - self._parked, call.released_by
+            self.waits[self._waited_for] += self._waited
+        if self._recorder is None:
+            return
+        self._span("pull", self._asked, {"clock": call.event.clock})
+        if self._parked is not None:
+            self._span("wait", self._parked, {"for": self._waited_for})
+        for one in self._calls:
+            for name in one.sees:
+                self._recorder.add(Arrow(name, "arrives", self._row, now))
+
+    def _note_push(self, verdict: ev.Verdict) -> None:
+        now, pulled = self._heap.now, self._pulled
+        assert pulled is not None
+        assert self.replica is not None
+        rank, clock = self.replica.rank, self._clock
+        if self._records is not None:
+            outcome = verdict.outcome.value
+            self._records.append(
+                StepRecord(
+                    rank,
+                    clock,
+                    self._pulled_at,
+                    self._waited,
+                    self._waited_for,
+                    pulled.clock_gap,
+                    now,
+                    outcome,
+                    max(pulled.versions),
+                    verdict.staleness,
+                    self._loss,
+                )
+            )
+        if self._recorder is not None:
+            self._span("push", self._asked, {"clock": clock, "verdict": str(verdict)})
+            for call in self._calls:
+                name = push_name(call.event, call.shard)
+                self._recorder.add(Arrow(name, "leaves", self._row, self._asked))
+
+    def _span(self, name: str, begin: int, notes: dict[str, str | int | float]) -> None:
+        if self._recorder is not None:
+            self._recorder.add(Span(self._row, name, begin, self._heap.now, notes))

@@ -1,0 +1,104 @@
+"""What came of a simulated run, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paramserver.events import JobStatus
+from paramserver.sim.heap import NANOSECONDS
+from paramserver.sim.replica import StepRecord
+from paramserver.tracing import Record, Row, chrome_trace
+from paramserver.types import Array, tensors_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What one shard and its lock did.
+
+    Attributes:
+        version: applied updates.
+        served: events handled.
+        held_ns: how long its lock was held.
+        waited_ns: how long requests queued for it, added up.
+    """
+
+    version: int
+    served: int
+    held_ns: int
+    waited_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """How busy one server was, in nanoseconds: its handlers together, its link in and its link out."""
+
+    handlers_ns: int
+    link_in_ns: int
+    link_out_ns: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A simulated run.
+
+    Attributes:
+        status: how the job stood at its end, with every replica's counters; `summarise` takes it.
+        began_ns: when every replica had joined and the weights were there.
+        ended_ns: when the job was over.
+        weights: final weights by key.
+        steps: every step, in the order in which they ended; empty where they were not wanted.
+        waits: nanoseconds that pulls were parked, by (the rank that waited, the rank whose push ended it or
+            -1).
+        shards: in order.
+        servers: in order.
+        notes: what the coordinator said, with times in nanoseconds.
+        trace: spans and arrows; empty where they were not wanted.
+        forgotten: records of the trace that are no longer there.
+        rows: of the trace, in order.
+        happened: events of virtual time.
+    """
+
+    status: JobStatus
+    began_ns: int
+    ended_ns: int
+    weights: Mapping[str, Array]
+    steps: Sequence[StepRecord]
+    waits: Mapping[tuple[int, int], int]
+    shards: Sequence[ShardRecord]
+    servers: Sequence[ServerRecord]
+    notes: Sequence[tuple[int, str]]
+    trace: Sequence[Record]
+    forgotten: int
+    rows: Sequence[Row]
+    happened: int
+
+    @property
+    def reason(self) -> str:
+        """Why the job failed, as a sentence; empty if it finished."""
+        return self.status.reason
+
+    @property
+    def seconds(self) -> float:
+        """Virtual seconds from the beginning of training to the end of the job."""
+        return (self.ended_ns - self.began_ns) / NANOSECONDS
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Applied updates of each shard."""
+        return tuple(shard.version for shard in self.shards)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the final weights, as a real run has it."""
+        return tensors_sha256(self.weights)
+
+    def mean_staleness(self, first_clock: int = 0) -> float:
+        """Return the mean staleness of the applied pushes from a clock on, in versions."""
+        applied = (step for step in self.steps if step.outcome == "applied")
+        stale = [step.staleness for step in applied if step.clock >= first_clock]
+        return sum(stale) / len(stale) if stale else 0.0
+
+    def chrome_trace(self) -> bytes:
+        """Return the trace as a file that Perfetto opens; the same bytes for the same world and seeds."""
+        return chrome_trace(self.trace, self.rows)

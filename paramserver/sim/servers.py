@@ -1,0 +1,244 @@
+"""The servers of a virtual world: the deployed coordinator and shards, and what lies between them.
+
+A request first occupies one of its server's handlers, then queues for its shard's lock. Orders and reports
+keep their order on each link. What concerns the coordinator costs latency alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from paramserver import events as ev
+from paramserver.coordinator import Coordinator
+from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
+from paramserver.sim.links import Fabric, Handlers
+from paramserver.sim.shards import VirtualShard
+from paramserver.sim.world import Machines, World
+from paramserver.tracing import Recorder
+
+HEADER_BYTES = 100
+"""What a message weighs besides its tensors: about what gRPC and the header of a push with three tensors "
+"take."""
+
+COORDINATOR = -1
+"""Instead of a shard's number: the request is for the coordinator."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request on its way, and its answers on theirs.
+
+    Attributes:
+        worker: who asks.
+        shard: whom, or `COORDINATOR`.
+        event: what; its request number is set where it arrives.
+        size: bytes of tensors on the way there.
+        answered: called with the call and each effect that answers it; more than once if a copy arrives.
+        unanswered: called with the call when the connection broke under it.
+        life: the asker's, so that it knows the answers to an earlier one.
+        take: what the asker does with the answer.
+        attempts: how often it has been sent again.
+        done: nobody waits for an answer any more.
+        numbers: the request numbers that it has got.
+        released_by: the rank whose push let a parked pull go; -1 where it was nobody's.
+        sees: names of the pushes that this pull is the first to see.
+    """
+
+    worker: int
+    shard: int
+    event: Any
+    size: int
+    answered: Callable[[Call, Any], object]
+    unanswered: Callable[[Call], object]
+    life: int
+    take: Callable[[Call, Any], object]
+    attempts: int = 0
+    done: bool = False
+    numbers: list[int] = field(default_factory=list)
+    released_by: int = -1
+    sees: tuple[str, ...] = ()
+
+
+class Servers:
+    """The coordinator, the shards and everything between them.
+
+    Args:
+        heap: virtual time.
+        world: costs.
+        machines: how many of each.
+        fabric: the links to the workers.
+        sizes: bytes of weights of each shard.
+        recorder: of the trace; None for none.
+
+    Attributes:
+        ended: why the job ended, once it has; empty if it finished.
+        ended_ns: when that was.
+        began: when every replica had joined and the weights were there.
+        notes: what the coordinator said, with times.
+    """
+
+    def __init__(
+        self,
+        heap: EventHeap,
+        world: World,
+        machines: Machines,
+        fabric: Fabric,
+        sizes: Sequence[int],
+        recorder: Recorder | None,
+    ) -> None:
+        self.heap, self.world, self.machines, self.recorder = heap, world, machines, recorder
+        self.ended: str | None = None
+        self.began: int | None = None
+        self.ended_ns = 0
+        self.notes: list[tuple[int, str]] = []
+        self.on_end: Callable[[], object] = lambda: None
+        self._fabric = fabric
+        self._coordinator = Coordinator(machines.servers, machines.shards)
+        self.shards = [
+            VirtualShard(index, index // machines.shards, size, heap, world.network, recorder, self._dispatch)
+            for index, size in enumerate(sizes)
+        ]
+        self.handlers = [Handlers(world.network.handlers) for _ in range(machines.servers)]
+        self._calls: dict[int, Call] = {}
+        self._requests = 0
+        self._wake: Timer | None = None
+        self._is_started = self._is_sealed = False
+        self._last_order = self._shards_over = 0
+        for server in range(machines.servers):
+            self.tell(ev.ServerRegistered(server, f"server{server}", machines.shards))
+
+    @property
+    def now(self) -> float:
+        """The present, in seconds, as the core wants it."""
+        return self.heap.now / NANOSECONDS
+
+    @property
+    def are_over(self) -> bool:
+        """Say whether every shard knows that the job has ended."""
+        return self._shards_over == len(self.shards)
+
+    def ask(self, call: Call) -> None:
+        """Send a request on its way."""
+        if call.shard == COORDINATOR:
+            self._fabric.lane(call.worker, False, self._at_coordinator, call, call.unanswered)
+        else:
+            server = self.shards[call.shard].server
+            size = call.size + HEADER_BYTES
+            self._fabric.up(call.worker, server, size, self._at_server, call, call.unanswered)
+
+    def forget(self, call: Call) -> None:
+        """Let the servers notice that nobody waits for a pull any more."""
+        shard = self.shards[call.shard]
+        delay = self._fabric.latency(call.worker, shard.server)
+        for number in call.numbers:
+            self.heap.at(self.heap.now + delay, self._cancel, (shard, number))
+
+    def tell(self, event: ev.CoordinatorEvent) -> None:
+        """Bring an event to the coordinator, and what it decides on its way."""
+        cause = event.rank if isinstance(event, ev.Contributed) else -1
+        for effect in self._coordinator.handle(event, self.now):
+            match effect:
+                case ev.Ordered(order, shard):
+                    self._note(order)
+                    for one in self.shards if shard is None else [self.shards[shard]]:
+                        self.heap.at(self.heap.now + self._between(one.server), one.obey, (order, cause))
+                case ev.WakeAt(when):
+                    self._set_timer(when)
+                case ev.Noted(sentence):
+                    self.notes.append((self.heap.now, sentence))
+                case _:
+                    call = self._calls.pop(effect.request)
+                    self._fabric.lane(call.worker, True, _take, (call, effect), _lose)
+
+    def status(self) -> ev.JobStatus:
+        """Ask the coordinator how the job stands; it costs nothing."""
+        for effect in self._coordinator.handle(ev.StatusReceived(COORDINATOR), self.now):
+            if isinstance(effect, ev.StatusAnswered):
+                return effect.status
+        raise AssertionError("The coordinator did not say how the job stands.")
+
+    def observe(self) -> list[ev.PullGranted]:
+        """Read every shard as an observer; it costs nothing."""
+        answers = [shard.shard.handle(ev.PullReceived(COORDINATOR, None), self.now) for shard in self.shards]
+        return [effect for effects in answers for effect in effects if isinstance(effect, ev.PullGranted)]
+
+    def _dispatch(self, shard: VirtualShard, effects: Sequence[ev.ShardEffect], cause: int) -> None:
+        """Send what a shard answers, and bring its reports to the coordinator."""
+        for effect in effects:
+            if isinstance(effect, ev.Reported):
+                self._note_report(effect.report)
+                self.heap.at(self.heap.now + self._between(shard.server), self.tell, effect.report)
+                continue
+            parks = isinstance(effect, ev.PullParked)
+            call = self._calls.get(effect.request) if parks else self._calls.pop(effect.request, None)
+            if call is None:
+                continue  # a pull whose reader has gone meanwhile
+            size = HEADER_BYTES
+            if isinstance(effect, ev.PullGranted):
+                size += shard.size
+                call.released_by = cause
+                call.sees = shard.see()
+            self._fabric.down(call.worker, shard.server, size, _take, (call, effect), _lose)
+
+    def _at_server(self, call: Call) -> None:
+        server = self.shards[call.shard].server
+        done = self.handlers[server].serve(self.heap.now, self.world.network.rpc_ns)
+        if done > self.heap.now:
+            self.heap.at(done, self._at_shard, call)
+        else:
+            self._at_shard(call)
+
+    def _at_shard(self, call: Call) -> None:
+        self.shards[call.shard].submit(replace(call.event, request=self._number(call)))
+
+    def _at_coordinator(self, call: Call) -> None:
+        self.tell(replace(call.event, request=self._number(call)))
+
+    def _number(self, call: Call) -> int:
+        self._requests += 1
+        self._calls[self._requests] = call
+        call.numbers.append(self._requests)
+        return self._requests
+
+    def _cancel(self, which: tuple[VirtualShard, int]) -> None:
+        shard, number = which
+        if self._calls.pop(number, None) is not None:
+            shard.submit(ev.PullCancelled(number))
+
+    def _note(self, order: ev.Order) -> None:
+        if isinstance(order, ev.JobEnded):
+            self.ended, self.ended_ns = order.reason, self.heap.now
+            self._last_order = order.number
+        self._is_started |= isinstance(order, ev.MembershipChanged) and order.started
+        self._is_sealed |= isinstance(order, ev.Sealed)
+        if self.began is None and self._is_started and self._is_sealed:
+            self.began = self.heap.now
+
+    def _note_report(self, report: ev.Report) -> None:
+        if isinstance(report, ev.OrderHandled) and report.number == self._last_order:
+            self._shards_over += 1
+            self.on_end()
+
+    def _between(self, server: int) -> int:
+        """Return the latency between the coordinator, in the first server, and another server."""
+        return 0 if server == 0 else self.world.network.between_servers_ns or 0
+
+    def _set_timer(self, when: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        # One more, for the seconds that come of it must not be below those that were asked for.
+        wake = max(self.heap.now, math.ceil(when * NANOSECONDS) + 1)
+        self._wake = self.heap.timer(wake, lambda _: self.tell(ev.TimerFired()))
+
+
+def _take(message: tuple[Call, Any]) -> None:
+    call, effect = message
+    call.answered(call, effect)
+
+
+def _lose(message: tuple[Call, Any]) -> None:
+    call, _ = message
+    call.unanswered(call)

@@ -1,0 +1,130 @@
+"""A shard of a virtual world: the deployed one, and the queue for its lock.
+
+What a shard answers leaves when the lock is free again, so whoever asks waits for everyone before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from paramserver import events as ev
+from paramserver.shard import Shard
+from paramserver.sim.heap import NANOSECONDS, EventHeap
+from paramserver.sim.network import Network
+from paramserver.tracing import Arrow, Recorder, Row, Span
+
+
+class VirtualShard:
+    """One shard, its lock, and who queues for it.
+
+    Args:
+        index: the shard's number.
+        server: the number of its server.
+        size: bytes of its weights.
+        heap: virtual time.
+        network: what the lock costs.
+        recorder: of the trace; None for none.
+        dispatch: called with the shard, its effects, and the rank on whose account they come (else -1).
+
+    Attributes:
+        held_ns: how long the lock was held in all.
+        waited_ns: how long requests queued for it in all.
+        served: how many events it has handled.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        server: int,
+        size: int,
+        heap: EventHeap,
+        network: Network,
+        recorder: Recorder | None,
+        dispatch: Callable[[VirtualShard, Sequence[ev.ShardEffect], int], object],
+    ) -> None:
+        self.index, self.server, self.size = index, server, size
+        self.shard = Shard(index)
+        self.held_ns = self.waited_ns = self.served = 0
+        self._heap, self._network, self._recorder, self._dispatch = heap, network, recorder, dispatch
+        self._queue: deque[tuple[ev.ShardEvent, int]] = deque()
+        self._is_locked = False
+        self._closers: dict[int, int] = {}  # order that closes a round -> the rank that completed it
+        self._unseen: list[str] = []  # pushes that no pull has seen yet
+        self._gathered: list[str] = []  # pushes of the open round
+        self._row = Row(f"server{server}", f"shard {index}")
+
+    def obey(self, order: tuple[ev.Order, int]) -> None:
+        """Take an order; with the rank that completed the round, if it closes one."""
+        if isinstance(order[0], ev.RoundClosed):
+            self._closers[order[0].number] = order[1]
+        self.submit(order[0])
+
+    def see(self) -> tuple[str, ...]:
+        """Take out the pushes that the pull which is being granted is the first to see."""
+        unseen = tuple(self._unseen)
+        self._unseen.clear()
+        return unseen
+
+    def submit(self, event: ev.ShardEvent) -> None:
+        """Queue for the lock."""
+        self._queue.append((event, self._heap.now))
+        if not self._is_locked:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Handle one event after the other, until one takes time."""
+        heap = self._heap
+        while self._queue:
+            event, came = self._queue.popleft()
+            self.waited_ns += heap.now - came
+            self.served += 1
+            effects = self.shard.handle(event, heap.now / NANOSECONDS)
+            duration, cause = self._weigh(event, effects)
+            if duration:
+                self.held_ns += duration
+                self._is_locked = True
+                heap.at(heap.now + duration, self._unlock, (effects, cause))
+                return
+            self._dispatch(self, effects, cause)
+
+    def _unlock(self, handled: tuple[list[ev.ShardEffect], int]) -> None:
+        self._is_locked = False
+        self._dispatch(self, *handled)
+        self._serve()
+
+    def _weigh(self, event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> tuple[int, int]:
+        """Return how long an event holds the lock, and the rank on whose account it moves the frontier."""
+        summed, cause, pushes = 0, -1, []
+        if isinstance(event, ev.PushReceived):
+            cause = event.replica.rank
+            verdict = effects[0].verdict if isinstance(effects[0], ev.PushAnswered) else None
+            if verdict is not None and not verdict.duplicate:
+                if verdict.outcome is ev.Outcome.APPLIED:
+                    summed, pushes = 1, [push_name(event, self.index)]
+                elif verdict.outcome is ev.Outcome.BUFFERED:
+                    self._gathered.append(push_name(event, self.index))
+        elif isinstance(event, ev.RoundClosed):
+            cause = self._closers.pop(event.number)
+            summed, pushes = len(event.ranks), self._gathered
+            self._gathered = []
+        duration = self._network.lock_ns + round(self._network.lock_per_byte_ns * self.size * summed)
+        if summed and self._recorder is not None:
+            self._record(duration, pushes, event)
+        return duration, cause
+
+    def _record(self, duration: int, pushes: Sequence[str], event: ev.ShardEvent) -> None:
+        recorder, now = self._recorder, self._heap.now
+        assert recorder is not None
+        notes: dict[str, str | int | float] = {"gradients": len(pushes)}
+        if isinstance(event, ev.RoundClosed):
+            notes["round"] = event.round
+        recorder.add(Span(self._row, "apply", now, now + duration, notes))
+        for name in pushes:
+            recorder.add(Arrow(name, "passes", self._row, now))
+        self._unseen.extend(pushes)
+
+
+def push_name(push: ev.PushReceived, shard: int) -> str:
+    """Name a push's way to one shard, for the trace."""
+    return f"{push.replica.rank}.{push.replica.incarnation}.{push.sequence}/{shard}"
