@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -83,7 +84,15 @@ def test_sync_gives_one_round_of_all_shards_while_rounds_go_on() -> None:
         assert seen == sorted(seen)
         assert seen[-1] == ROUNDS - 1, "the newest round that a shard can know all others to have"
         replica.leave()
+        wait_ended(connection)
         assert check_one_round(observer) == ROUNDS, "the last one, once the job has ended"
+
+
+def wait_ended(connection: Connection) -> None:
+    """Wait until all shards have said what they had of the last replica to leave, and the job is over."""
+    deadline = time.monotonic() + SECONDS
+    while not ((job := connection.status().job) and job.ended):
+        assert time.monotonic() < deadline
 
 
 def check_one_round(observer: ObserverClient) -> int:
