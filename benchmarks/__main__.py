@@ -1,4 +1,4 @@
-"""``python -m benchmarks transfer|train``: measure, and print Markdown."""
+"""``python -m benchmarks transfer|train|predict``: measure, and print Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import platform
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", choices=["transfer", "train"])
+    parser.add_argument("benchmark", choices=["transfer", "train", "predict"])
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each side, in turns (7)")
     options = parser.parse_args()
     # Before numpy is imported: one thread of linear algebra in each process, as the programs have it.
@@ -21,6 +21,10 @@ def main() -> None:
         from benchmarks import transfer
 
         print(transfer.table(transfer.run(options.pairs)))
+    elif options.benchmark == "predict":
+        from benchmarks import predict
+
+        print(predict.table(predict.run(options.pairs)))
     else:
         from benchmarks import train
 

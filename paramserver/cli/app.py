@@ -15,6 +15,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from paramserver import __version__
+from paramserver.cli.listing import data, graph, models, optimizers
+from paramserver.cli.predict import predict
 from paramserver.cli.train import train
 from paramserver.errors import JobError, RequestError, did_you_mean
 
@@ -35,6 +37,11 @@ _PASSED_ON: dict[str, Any] = {
 }
 
 app.command()(train)
+app.command()(predict)
+app.command()(models)
+app.command()(optimizers)
+app.command()(graph)
+app.add_typer(data)
 
 
 @app.command(**_PASSED_ON)

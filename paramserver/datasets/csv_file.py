@@ -16,47 +16,19 @@ passed over. A fixed fifth of the samples is the test set, stratified by class.
 from __future__ import annotations
 
 import csv
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from paramserver.data import CLASSES_MAX, Dataset, Indices
+from paramserver.data import Dataset
+from paramserver.datasets.csv_table import Table, is_number, number
 from paramserver.datasets.splits import Splits, cut_whole
 from paramserver.errors import Fault, RequestError
-from paramserver.types import Array
 
 BYTES_MAX = 1 << 30
 """Bytes of the file; a larger one is better kept as .npz."""
 
 LABEL_NAMES = ("label", "target", "class")
 """Names that mark the column of labels; so does ``y``, but beside these it may be a coordinate."""
-
-
-@dataclass
-class _Table:
-    """What has been read so far, as text only where it must be."""
-
-    path: Path
-    names: list[str]
-    label: int
-    values: array[float] = field(default_factory=lambda: array("f"))
-    labels: list[str] = field(default_factory=list)
-    lines: array[int] = field(default_factory=lambda: array("q"))
-
-    @property
-    def features(self) -> list[int]:
-        """The positions of the feature columns."""
-        return [column for column in range(len(self.names)) if column != self.label]
-
-    def wrong_cell(self, line: int, column: int, expected: str, found: str) -> RequestError:
-        """Say which cell is to blame; the line is counted from 1, with the header."""
-        return RequestError(
-            f"{self.path}, line {line}, column {column + 1} ('{self.names[column]}'): expected {expected}, "
-            f"but found {repr(found[:40]) if found.strip() else 'nothing'}."
-        )
 
 
 def load_csv(path: Path, bytes_max: int = BYTES_MAX) -> Splits:
@@ -84,6 +56,27 @@ def read_csv(path: Path, bytes_max: int = BYTES_MAX, class_names: Sequence[str] 
         RequestError: the file cannot be read, is too large, or a cell is not what its column needs; the
             sentence names file, line and column, and what was found.
     """
+    table = read_table(path, bytes_max)
+    inputs = table.inputs()
+    task, labels, names = table.read_labels(tuple(class_names))
+    # With one class alone, 0 lets the data set say that two are needed.
+    classes = len(names) if len(names) > 1 else 0
+    return Dataset(inputs, labels, path.name, classes, task, class_names=names)
+
+
+def read_table(
+    path: Path, bytes_max: int = BYTES_MAX, is_labelled: Callable[[list[str]], bool] = lambda names: True
+) -> Table:
+    """Read a CSV file whole, with or without labels.
+
+    Args:
+        path: the file.
+        bytes_max: limit on the size of the file.
+        is_labelled: told the names of the columns; says whether one of them holds labels.
+
+    Raises:
+        RequestError: as `read_csv`.
+    """
     try:
         size = path.stat().st_size
         if size > bytes_max:
@@ -92,27 +85,28 @@ def read_csv(path: Path, bytes_max: int = BYTES_MAX, class_names: Sequence[str] 
                 Fault.EXHAUSTED,
             )
         with path.open(encoding="utf-8-sig", newline="") as file:
-            table = _read_table(path, file)
+            return _read_table(path, file, is_labelled)
     except FileNotFoundError:
         raise RequestError(f"There is no file {path}.", Fault.UNKNOWN) from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
         raise _not_text(path) from None
-    inputs = _finite(table)
-    task, labels, names = _labels(table, tuple(class_names))
-    # With one class alone, 0 lets the data set say that two are needed.
-    classes = len(names) if len(names) > 1 else 0
-    return Dataset(inputs, labels, path.name, classes, task, class_names=names)
 
 
-def _read_table(path: Path, file: Iterable[str]) -> _Table:
+def is_marked(names: Iterable[str]) -> bool:
+    """Say whether a column has a name that only labels have."""
+    return any(name.lower() in LABEL_NAMES for name in names)
+
+
+def _read_table(path: Path, file: Iterable[str], is_labelled: Callable[[list[str]], bool]) -> Table:
     rows = _rows(path, file)
     _, header = next(rows, (0, []))
     if not header:
         raise RequestError(f"{path} is empty: expected a header row with names, and samples below it.")
     names = [name.strip() for name in header]
-    table = _Table(path, names, _label_column(path, names))
+    _check_header(path, names)
+    table = Table(path, names, _label_column(path, names) if is_labelled(names) else -1)
     features = table.features
     for line, row in rows:
         if len(row) != len(names):
@@ -120,13 +114,14 @@ def _read_table(path: Path, file: Iterable[str]) -> _Table:
                 f"{path}, line {line}: expected {len(names)} cells as in the header, but found {len(row)}."
             )
         try:
-            table.values.extend([_number(row[column]) for column in features])
+            table.values.extend([number(row[column]) for column in features])
         except ValueError:
-            column = next(column for column in features if not _is_number(row[column]))
+            column = next(column for column in features if not is_number(row[column]))
             raise table.wrong_cell(line, column, "a number", row[column]) from None
-        table.labels.append(row[table.label].strip())
+        if table.label >= 0:
+            table.labels.append(row[table.label].strip())
         table.lines.append(line)
-    if not table.labels:
+    if not table.lines:
         raise RequestError(f"{path} has a header row, but no samples below it.")
     return table
 
@@ -142,21 +137,6 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         raise RequestError(f"{path}, line {reader.line_num}: this is no sound CSV ({error}).") from None
 
 
-def _number(text: str) -> float:
-    """Read a number as other programs write it; Python alone would also take 1_000."""
-    if "_" in text:
-        raise ValueError
-    return float(text)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        _number(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _not_text(path: Path) -> RequestError:
     content = path.read_bytes()
     try:
@@ -170,19 +150,15 @@ def _not_text(path: Path) -> RequestError:
     return RequestError(f"{path} changed while it was read. Read it again.")
 
 
-def _label_column(path: Path, names: list[str]) -> int:
-    """Return the position of the labels, after the header has been found sound."""
+def _check_header(path: Path, names: list[str]) -> None:
+    """Refuse a first row that is not one of names."""
     for separator in (";", "\t"):
         if len(names) == 1 and separator in names[0]:
             raise RequestError(
                 f"{path} should be separated by commas, but its header is {names[0]!r}. "
                 f"Save it with commas in place of {separator!r}."
             )
-    if len(names) < 2:
-        raise RequestError(
-            f"{path} needs a column of labels and at least one of features, but has one column."
-        )
-    if all(_is_number(name) for name in names):
+    if all(is_number(name) for name in names):
         raise RequestError(
             f"{path} should begin with a header row of names, but it begins with the numbers "
             f"{', '.join(names[:3])}. Add a line with names."
@@ -195,6 +171,14 @@ def _label_column(path: Path, names: list[str]) -> int:
             )
         if name in names[:column]:
             raise RequestError(f"{path}: two columns are named '{name}'. Rename one.")
+
+
+def _label_column(path: Path, names: list[str]) -> int:
+    """Return the position of the labels."""
+    if len(names) < 2:
+        raise RequestError(
+            f"{path} needs a column of labels and at least one of features, but has one column."
+        )
     marked = [column for column, name in enumerate(names) if name.lower() in LABEL_NAMES]
     marked = marked or [column for column, name in enumerate(names) if name.lower() == "y"]
     if len(marked) > 1:
@@ -202,48 +186,3 @@ def _label_column(path: Path, names: list[str]) -> int:
             f"{path}: both '{names[marked[0]]}' and '{names[marked[1]]}' name a column of labels. Rename one."
         )
     return marked[0] if marked else len(names) - 1
-
-
-def _finite(table: _Table) -> Array:
-    inputs = np.frombuffer(table.values, np.float32).reshape(len(table.labels), -1)
-    wrong = np.argwhere(~np.isfinite(inputs))
-    if len(wrong):
-        sample, feature = wrong[0]
-        found = str(inputs[sample, feature])
-        raise table.wrong_cell(
-            table.lines[sample], table.features[feature], "a finite number within float32", found
-        )
-    return inputs
-
-
-def _labels(table: _Table, class_names: tuple[str, ...]) -> tuple[str, Indices | Array, tuple[str, ...]]:
-    """Return the task, the labels, and the names of the classes if they have any."""
-    texts = table.labels
-    if "" in texts:
-        raise table.wrong_cell(table.lines[texts.index("")], table.label, "a label", "")
-    if not class_names and all(_is_number(text) for text in texts):
-        numbers = np.array([float(text) for text in texts])
-        with np.errstate(over="ignore"):
-            beyond = np.flatnonzero(~np.isfinite(numbers.astype(np.float32)))
-        if len(beyond):
-            row = int(beyond[0])
-            raise table.wrong_cell(table.lines[row], table.label, "a finite label", texts[row])
-        if (numbers != np.rint(numbers)).any():
-            return "regression", numbers.astype(np.float32), ()
-        if numbers.min() >= 0 and numbers.max() < CLASSES_MAX:
-            return "classification", numbers.astype(np.int64), ()
-        texts = [str(int(number)) for number in numbers]
-        class_names = tuple(map(str, sorted({int(number) for number in numbers})))
-    elif not class_names:
-        class_names = tuple(sorted(set(texts)))
-    if len(class_names) > CLASSES_MAX:
-        raise RequestError(
-            f"{table.path}: the column '{table.names[table.label]}' has {len(class_names)} different labels, "
-            f"more than the limit of {CLASSES_MAX} classes."
-        )
-    number_of = {name: number for number, name in enumerate(class_names)}
-    for row, text in enumerate(texts):
-        if text not in number_of:
-            expected = f"one of the classes {', '.join(class_names[:10])}"
-            raise table.wrong_cell(table.lines[row], table.label, expected, text)
-    return "classification", np.array([number_of[text] for text in texts], np.int64), class_names

@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,27 +48,23 @@ def load_npz(path: Path, bytes_max: int = BYTES_MAX) -> Splits:
         RequestError: the file cannot be read, is too large, holds Python objects, or its arrays are not a
             data set; the sentence names file and array.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_splits(path, archive, bytes_max)
-    except FileNotFoundError:
-        raise RequestError(f"There is no file {path}.", Fault.UNKNOWN) from None
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise RequestError(
-            f"{path} is no sound .npz file ({error}). Write it with numpy.savez or numpy.savez_compressed."
-        ) from None
+    with _opened(path) as archive:
+        return _read_splits(path, archive, bytes_max)
 
 
-def _read_splits(path: Path, archive: zipfile.ZipFile, bytes_max: int) -> Splits:
+def _members(path: Path, archive: zipfile.ZipFile, bytes_max: int) -> dict[str, zipfile.ZipInfo]:
+    """Return the arrays by name in lower case, after their declared size has been found bearable."""
     declared = sum(member.file_size for member in archive.infolist())
     if declared > bytes_max:
         raise RequestError(
             f"{path} declares {declared} bytes uncompressed, more than the limit of {bytes_max}.",
             Fault.EXHAUSTED,
         )
-    names = {member.filename.removesuffix(".npy").lower(): member for member in archive.infolist()}
+    return {member.filename.removesuffix(".npy").lower(): member for member in archive.infolist()}
+
+
+def _read_splits(path: Path, archive: zipfile.ZipFile, bytes_max: int) -> Splits:
+    names = _members(path, archive, bytes_max)
     pairs = {}
     for part in _PARTS:
         inputs_name, labels_name = _find(path, names, part, _INPUTS), _find(path, names, part, _LABELS)
@@ -93,6 +91,53 @@ def _read_splits(path: Path, archive: zipfile.ZipFile, bytes_max: int) -> Splits
         f"{path} should hold the arrays x_train, y_train, x_test and y_test, or x and y, "
         f"but it holds {', '.join(names) or 'none'}."
     )
+
+
+def read_npz_samples(path: Path, bytes_max: int = BYTES_MAX) -> tuple[Array, Labels | None, str]:
+    """Read the samples of an archive that a model is to be tried on.
+
+    Args:
+        path: the file.
+        bytes_max: limit on the declared uncompressed bytes.
+
+    Returns:
+        Inputs (n, features) float32, their labels or None, and which part they are: the test part where there
+        is one, else the whole.
+
+    Raises:
+        RequestError: as `load_npz`.
+    """
+    with _opened(path) as archive:
+        names = _members(path, archive, bytes_max)
+        for part in ("test", ""):
+            inputs_name, labels_name = (_find(path, names, part, kind) for kind in (_INPUTS, _LABELS))
+            if inputs_name is None:
+                continue
+            inputs = _as_inputs(path, inputs_name, _read_array(path, archive, names[inputs_name]))
+            if labels_name is None:
+                return inputs, None, part
+            labels = _as_labels(path, labels_name, _read_array(path, archive, names[labels_name]))
+            return inputs, labels, part
+    raise RequestError(
+        f"{path} should hold the array x or x_test, and y or y_test if there are labels, but it holds "
+        f"{', '.join(names) or 'none'}."
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive, and say what is wrong with it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except FileNotFoundError:
+        raise RequestError(f"There is no file {path}.", Fault.UNKNOWN) from None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise RequestError(
+            f"{path} is no sound .npz file ({error}). Write it with numpy.savez or numpy.savez_compressed."
+        ) from None
 
 
 def _find(path: Path, names: dict[str, zipfile.ZipInfo], part: str, kinds: tuple[str, ...]) -> str | None:

@@ -33,6 +33,8 @@ def describe(plan: Workload, started_at: float) -> dict[str, Any]:
             "test": len(splits.test),
         },
         "task": plan.model.task,
+        "features": splits.train.features,
+        "classes": splits.train.classes,
         "class_names": splits.train.class_names,
         "dealing": plan.dealing,
         "servers": plan.job.servers if plan.job.engine == "local" else 0,

@@ -11,7 +11,7 @@ from paramserver.models.kinds import MODELS, build_model
 from paramserver.models.model import Model
 from paramserver.models.network import Network
 from paramserver.models.own import OwnModel
-from paramserver.models.scoring import Score, area_under_curve, probabilities, score
+from paramserver.models.scoring import Score, area_under_curve, probabilities, score, score_logits
 from paramserver.models.spec import OPTIONS
 from paramserver.models.trainable import Trainable
 
@@ -30,4 +30,5 @@ __all__ = [
     "predicts_a_number",
     "probabilities",
     "score",
+    "score_logits",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from paramserver.autodiff import binary_cross_entropies, cross_entropies, sigmoid, softmax
 from paramserver.errors import RequestError
+from paramserver.models.model import Task
 from paramserver.models.trainable import Trainable
 from paramserver.rows import Values
 from paramserver.types import AnyArray, Array
@@ -57,11 +58,22 @@ def score(model: Trainable, values: Values, inputs: AnyArray, labels: AnyArray, 
     model.check_labels(labels, samples=len(inputs))
     starts = range(0, len(labels), batch)
     logits = np.concatenate([model.logits(values, inputs[start : start + batch]) for start in starts])
+    return score_logits(model.task, logits, labels)
+
+
+def score_logits(task: Task, logits: Array, labels: AnyArray) -> Score:
+    """Score logits that have been computed.
+
+    Args:
+        task: what the model predicts.
+        logits: ``(samples, classes) float32``, or ``(samples,)`` where the task is not classification.
+        labels: ``(samples,)``, at least one, int64 or in a regression float32.
+    """
     # Diverged weights make logits of infinity or NaN: then the loss says so, not a warning.
     with np.errstate(over="ignore", invalid="ignore"):
-        if model.task == "regression":
+        if task == "regression":
             return _regression(logits.astype(np.float64), labels.astype(np.float64))
-        if model.task == "binary":
+        if task == "binary":
             loss = binary_cross_entropies(logits, labels).mean(dtype=np.float64)
             right, auc = (logits > 0) == labels, area_under_curve(logits, labels)
         else:

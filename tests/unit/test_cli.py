@@ -1,8 +1,11 @@
 """The command line says what is wrong in one sentence, and loads little."""
 
+import hashlib
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import fields
 
 import pytest
@@ -10,7 +13,10 @@ import typer
 
 from paramserver.cli import main
 from paramserver.cli.app import app
+from paramserver.datasets.sources import SOURCES, RemoteFile, Source
 from paramserver.job import Job
+from paramserver.models import MODELS
+from paramserver.optim import OPTIMIZERS, SCHEDULES
 
 USAGE, FAILED = 2, 1
 
@@ -23,7 +29,20 @@ def run_main(capsys, *arguments):
     return exit_.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["trian"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["predict", "--help"],
+        ["graph", "--help"],
+        ["data"],
+        ["data", "get", "--help"],
+        ["predict"],
+        ["--version"],
+        ["trian"],
+    ],
+)
 def test_asking_loads_neither_numpy_nor_grpc(arguments):
     program = (
         "import sys\n"
@@ -86,6 +105,20 @@ def test_version_and_help_go_to_standard_output(capsys):
         (["train", "--workers", "3000"], "One machine runs at most"),
         (["train", "--threads", "2000"], "samples are too few for 4000 replicas"),
         (["train", "--ssp"], "There is no option --ssp."),
+        (["train", "--split", "by-lable"], "Did you mean 'by-label'?"),
+        (["train", "--target-accuracy", "95"], "'target_accuracy' must be from 0 to 1"),
+        (["train", "missing.py"], "missing.py cannot be read: No such file"),
+        (["train", "a.py", "--code", "b.py"], "a.py and --code b.py are both Python files. Give one."),
+        (["predict"], "but neither was given."),
+        (["predict", "run", "--servers", "a:1"], "but both were given."),
+        (["predict", "run"], "run does not exist. Name the folder of a run that has finished"),
+        (["predict", "."], ". has no checkpoint: its run did not come to an end."),
+        (["predict", "--servers", "7070"], "--servers takes HOST:PORT, such as 127.0.0.1:7070"),
+        (["predict", "run", "--out", "a.txt"], "Name a file such as a.csv."),
+        (["graph", "--model", "cnn", "--data", "synthetic:spirals"], "2 features are no square of pixels"),
+        (["graph", "--out", "a.png"], "a.png ends in neither"),
+        (["data", "get", "digit"], "Did you mean 'digits'?"),
+        (["data", "lst"], "Did you mean 'list'?"),
         (["train", "missing.toml"], "The job file missing.toml cannot be read: No such file"),
     ],
 )
@@ -158,3 +191,76 @@ def test_programs_get_all_arguments_and_become_the_process(monkeypatch, program)
         main([program, "--help", "--", "-x", "--epoch"])
     line = [sys.executable, "-P", "-m", program, "--help", "--", "-x", "--epoch"]
     assert became == [(sys.executable, line)]
+
+
+def test_models_optimizers_and_data_have_a_line_each(capsys):
+    for command, known in (
+        (["models"], MODELS),
+        (["optimizers"], {**OPTIMIZERS, **SCHEDULES}),
+        (["data", "list"], SOURCES),
+    ):
+        code, out, err = run_main(capsys, *command)
+        assert (code, err) == (0, "")
+        assert all(f"\n  {name} " in out for name in known)
+        assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_graph_is_listed_or_drawn(capsys, tmp_path):
+    code, out, _ = run_main(capsys, "graph", "--model", "cnn")
+    assert code == 0
+    assert out.startswith("cnn on digits: 64 features, 10 classes\n")
+    assert "conv2/weight   parameter                    (32, 3, 3, 16) float32       4,608" in out
+    assert "6,090 weights in 6 tensors" in out
+    for name, opening in (("g.svg", "<svg"), ("g.dot", "digraph {")):
+        assert run_main(capsys, "graph", "--model", "cnn", "--out", str(tmp_path / name))[0] == 0
+        assert (tmp_path / name).read_text().startswith(opening)
+
+
+def test_a_graph_of_ones_own_model(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from paramserver.models import Network\n"
+        "def data(): return 'synthetic:spirals'\n"
+        "def model(features, classes):\n"
+        "    net = Network(features, classes)\n"
+        "    return net.model(net.dense(net.inputs, classes))\n"
+    )
+    code, out, _ = run_main(capsys, "graph", "--code", str(path))
+    assert code == 0
+    assert out.startswith("code:mine.py on synthetic:spirals: 2 features, 3 classes")
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """A data set whose one file is served here."""
+    content = b"images" * 100_000
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/a.gz"
+        file = RemoteFile("a.gz", (url,), len(content), hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(SOURCES, "far", Source("far", "far away", "MIT", "is fetched", (file,)))
+        yield content
+        server.shutdown()
+        thread.join()
+
+
+def test_data_get_fetches_checks_and_says_where_it_is(capsys, tmp_path, remote):
+    for quiet in ([], [], ["--quiet"]):  # what is there is checked, and kept
+        code, out, err = run_main(capsys, "data", "get", "far", "--data-dir", str(tmp_path / "here"), *quiet)
+        assert (code, err) == (0, "")
+        told = [] if quiet else ["a.gz: 600,000 bytes"]
+        assert out.splitlines() == [*told, f"The data set 'far' is in {tmp_path / 'here'}."]
+    assert (tmp_path / "here" / "a.gz").read_bytes() == remote

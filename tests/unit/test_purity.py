@@ -18,6 +18,7 @@ SHELLS = {
     "launch",
     "cli",
     "own_server.py",
+    "prediction.py",
     "torch.py",
     "user_code.py",
     "workload.py",
