@@ -1,4 +1,4 @@
-"""Real images: one epoch in one mode for every day, five epochs in every mode for the long suite."""
+"""Real images: one epoch in one mode for every day; every mode, and a cnn, in the long suite."""
 
 import statistics
 
@@ -41,3 +41,14 @@ def test_five_epochs_reach_86_percent(launcher, consistency):
         accuracies.append(summary["accuracy"])
     print(f"{consistency}: test accuracy {accuracies}, median {statistics.median(accuracies):.4f}")
     assert statistics.median(accuracies) >= 0.86
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("consistency", ["sync", "async"])
+def test_a_convolutional_network_reaches_88_percent(launcher, consistency):
+    job = ("--data", "fashion-mnist", "--model", "cnn", "--epochs", "3", "--lr", "0.005")
+    code, _, err = launcher.run(*job, "--consistency", consistency, deadline_seconds=800)
+    assert code == 0, err
+    print(f"cnn, {consistency}: test accuracy {launcher.summary()['accuracy']}")
+    assert launcher.summary()["accuracy"] >= 0.88
