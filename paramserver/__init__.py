@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paramserver.events import Outcome, Verdict
     from paramserver.models import Model, Network, Score, build_model, score
     from paramserver.own_server import serve
+    from paramserver.rows import RowGradient, RowValues
     from paramserver.storage import Checkpoint, read_checkpoint
 
 __version__ = "0.1.0"
@@ -33,6 +34,8 @@ __all__ = [
     "Observer",
     "Outcome",
     "RequestError",
+    "RowGradient",
+    "RowValues",
     "Score",
     "Splits",
     "Verdict",
@@ -53,6 +56,7 @@ _MODULES = {
     "paramserver.events": ("Outcome", "Verdict"),
     "paramserver.models": ("Model", "Network", "Score", "build_model", "score"),
     "paramserver.own_server": ("serve",),
+    "paramserver.rows": ("RowGradient", "RowValues"),
     "paramserver.storage": ("Checkpoint", "read_checkpoint"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from paramserver.events import (
     PullParked,
     Verdict,
 )
+from paramserver.rows import Gradient, RowGradient, RowsByKey
 from paramserver.tally import Tally
 from paramserver.training import count_refusals
 from paramserver.types import AnyArray, Array
@@ -85,16 +87,23 @@ class ConnectedReplica:
             ours = isinstance(error, RequestError | JobError)
             self.leave(str(error) if ours else f"Its training loop raised {type(error).__name__}: {error}.")
 
-    def pull(self, on_waiting: Callable[[PullParked | None], None] | None = None) -> dict[str, Array]:
+    def pull(
+        self,
+        on_waiting: Callable[[PullParked | None], None] | None = None,
+        rows: RowsByKey | None = None,
+    ) -> dict[str, Any]:
         """Read the weights; blocks while the consistency model makes this replica wait.
 
         Args:
             on_waiting: told for whom the read waits, about once a second, and None once it waits no more.
+            rows: which rows of which tables suffice, ``(n,) int64``, ascending, each once, by key; all else
+                is read whole.
 
         Returns:
-            Fresh float32 arrays by key, which are yours.
+            Fresh float32 arrays by key, which are yours; ``RowValues`` of the tables whose rows are named.
 
         Raises:
+            RequestError: there are no such rows, or what has them is no table.
             FencedError: this replica counts no more; connect again under the same name to go on.
             JobError: a server did not answer, the job is over, or too many gradients in a row were dropped.
         """
@@ -105,7 +114,7 @@ class ConnectedReplica:
             if on_waiting is not None:
                 on_waiting(parked)
 
-        pulled = self._client.pull(self.clock, note)
+        pulled = self._client.pull(self.clock, note, rows)
         self.versions = pulled.versions
         self.verdict = pulled.verdict or self.verdict
         with self._lock:
@@ -116,14 +125,17 @@ class ConnectedReplica:
             self._refused = count_refusals(self._refused, pulled.verdict)
         return pulled.values
 
-    def push(self, gradients: Mapping[str, AnyArray], samples: int, loss: float = math.nan) -> Verdict:
+    def push(
+        self, gradients: Mapping[str, AnyArray | RowGradient], samples: int, loss: float = math.nan
+    ) -> Verdict:
         """Send the gradient at the weights that were pulled last; blocks until all shards have answered.
 
         They answer at once. A shard that did not answer is sent the same push again, and applies it once.
 
         Args:
             gradients: for each key the mean gradient over the samples, of the weights' shapes, float32 or
-                rounded to it. One that is not finite is dropped, and the verdict says so.
+                rounded to it; of a table a ``RowGradient`` of the touched rows will do. One that is not
+                finite is dropped, and the verdict says so.
             samples: how many samples it is the mean over, >= 1: its weight in the mean of a round.
             loss: mean loss over these samples, for those who watch the job.
 
@@ -142,7 +154,7 @@ class ConnectedReplica:
                 "A push belongs to the weights it was computed from, so pull once before each push.",
                 Fault.PRECONDITION,
             )
-        tensors = {key: rounded(key, value) for key, value in gradients.items()}
+        tensors = {key: _rounded_gradient(key, value) for key, value in gradients.items()}
         self._enter(Phase.PUSH)
         try:
             verdict = self._client.push(self.clock, tensors, samples)
@@ -180,7 +192,7 @@ class ConnectedReplica:
         self._has_left = True
         try:
             if not failure and self.verdict is not None and self.verdict.outcome is Outcome.BUFFERED:
-                self.pull()
+                self.pull(rows=dict.fromkeys(self._client.session.tables, np.empty(0, np.int64)))
             with self._lock:
                 self._tally.lost()
                 self._tally.enter(Phase.IDLE, time.monotonic())
@@ -214,6 +226,12 @@ class ConnectedReplica:
     def _heard(self, answer: HeartbeatAnswered) -> None:
         if answer.ended and answer.reason:
             self._client.connection.stop(answer.reason)
+
+
+def _rounded_gradient(key: str, value: AnyArray | RowGradient) -> Gradient:
+    if isinstance(value, RowGradient):
+        return RowGradient(value.indices, rounded(key, value.rows), value.shape)
+    return rounded(key, value)
 
 
 def rounded(key: str, value: AnyArray) -> Array:

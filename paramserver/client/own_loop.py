@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 
 from paramserver.client.connected import ConnectedReplica, rounded
 from paramserver.client.connection import Connection
 from paramserver.consistency import parse_consistency
-from paramserver.errors import RequestError
+from paramserver.errors import RequestError, did_you_mean
 from paramserver.events import JobSpec, TensorSpec
 from paramserver.types import AnyArray
 
@@ -24,6 +24,7 @@ def connect(
     optimizer: str = "sgd",
     lr: float = 0.01,
     schedule: str = "constant",
+    tables: Collection[str] = (),
     steps: int = 0,
     model: str = "own loop",
     seed: int = 0,
@@ -48,6 +49,8 @@ def connect(
         optimizer: what the servers do with gradients, such as ``sgd``, ``momentum:0.9`` or ``adam``.
         lr: learning rate per update.
         schedule: of the learning rate, such as ``constant`` or ``cosine``.
+        tables: keys of tensors that your model reads row by row: then a pull may name rows of them, and a
+            gradient of them may be a ``RowGradient``.
         steps: how many steps each replica means to do, which is where a schedule ends; 0: not known.
         model: a name for people and for the checkpoint.
         seed: for the checkpoint; your loop draws its own chance.
@@ -75,6 +78,9 @@ def connect(
     """
     check_address(address)
     first = {key: rounded(key, value) for key, value in weights.items()}
+    for key in tables:
+        if key not in first:
+            raise RequestError(f"There is no tensor '{key}' to be a table.{did_you_mean(key, first)}")
     gathers = parse_consistency(consistency).gathers
     if schedule != "constant" and steps < 1:
         raise RequestError(
@@ -82,7 +88,7 @@ def connect(
             "does."
         )
     job = JobSpec(
-        tensors=tuple(TensorSpec(key, first[key].shape) for key in sorted(first)),
+        tensors=tuple(TensorSpec(key, first[key].shape, table=key in tables) for key in sorted(first)),
         model=model,
         consistency=consistency,
         optimizer=optimizer,

@@ -15,6 +15,7 @@ from raw import SECONDS, ServerProcess
 from paramserver.client import ConnectedReplica, Connection, FencedError, connect, observe
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import Outcome, Standing
+from paramserver.rows import RowGradient
 
 WEIGHTS = {"bias": np.zeros(3, np.float32), "scale": np.float32(1), "weight": np.ones((4, 3), np.float32)}
 
@@ -279,3 +280,33 @@ def test_an_observer_without_a_job(server: ServerProcess) -> None:
         observe(server.address, timeout=0.2)
     with pytest.raises(RequestError, match="HOST:PORT"):
         observe("nowhere")
+
+
+def test_a_loop_may_pull_and_push_rows_of_its_tables(server: ServerProcess) -> None:
+    first = {"bias": np.zeros(2, np.float32), "table": np.ones((50, 2), np.float32)}
+    touched = np.array([3, 49])
+    with connect(server.address, weights=first, tables=["table"], lr=0.5, optimizer="momentum") as replica:
+        for step in range(2):
+            values = replica.pull(rows={"table": touched})
+            assert values["table"].indices.tolist() == [3, 49]
+            assert (values["table"][touched] == [1, 0.5][step]).all()
+            rows = np.ones((2, 2))  # float64 is rounded, as in arrays
+            gradient = RowGradient(touched, rows, (50, 2))
+            replica.push({"bias": np.ones(2, np.float32), "table": gradient}, samples=1)
+        whole = replica.pull()["table"]
+        assert np.flatnonzero((whole != 1).any(axis=1)).tolist() == [3, 49]
+        with pytest.raises(RequestError, match="'bias' is no table"):
+            replica.pull(rows={"bias": np.array([0])})
+        with pytest.raises(RequestError, match=r"'table' to be pulled: .* found 50"):
+            replica.pull(rows={"table": np.array([50])})
+        bad = RowGradient(touched, np.full((2, 2), np.nan, np.float32), (50, 2))
+        replica.push({"bias": np.zeros(2, np.float32), "table": bad}, samples=1)
+        replica.pull(rows={"table": np.empty(0, np.int64)})
+        assert replica.verdict is not None
+        assert replica.verdict.outcome is Outcome.DROPPED
+    assert server.wait() == 0
+
+
+def test_a_table_is_one_of_the_tensors() -> None:
+    with pytest.raises(RequestError, match=r"no tensor 'wieght' to be a table\. Did you mean 'weight'\?"):
+        connect("127.0.0.1:1", weights=WEIGHTS, tables=["wieght"], start_timeout=0.1)

@@ -79,6 +79,8 @@ def test_the_table_of_connect_has_its_defaults():
             assert told.strip() == ""
         elif name == "name":
             assert (default, told) == ("", "one that nobody else has")
+        elif name == "tables":
+            assert (default, told) == ((), "none")
         else:
             assert told == (f'`"{default}"`' if isinstance(default, str) else f"{default:g}")
 
