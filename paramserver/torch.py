@@ -23,7 +23,8 @@ else stays where it is:
 * **Frozen parameters** (``requires_grad=False``) are neither sent nor checkpointed: load the same ones in
   every process.
 
-The optimizer runs on the servers, so there is none here.
+Of an ``Embedding(..., sparse=True)`` only the rows that a batch has touched travel out, and the optimizer
+touches these alone. The optimizer runs on the servers, so there is none here.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from paramserver.client import connect as connect_tensors
 from paramserver.errors import Fault, RequestError
 from paramserver.events import Slice, TensorSpec, Verdict
 from paramserver.placement import rows_of
+from paramserver.rows import RowGradient
 from paramserver.storage import (
     MANIFEST,
     SliceValues,
@@ -94,8 +96,9 @@ def connect(address: str, module: torch.nn.Module, **options: Unpack[Options]) -
     """
     parameters = trained_parameters(module)
     weights = {name: _to_array(parameter) for name, parameter in parameters.items()}
+    tables = sparse_tables(module) & parameters.keys()
     options.setdefault("model", f"torch:{type(module).__name__}")
-    return ModuleReplica(connect_tensors(address, weights=weights, **options), parameters)
+    return ModuleReplica(connect_tensors(address, weights=weights, tables=tables, **options), parameters)
 
 
 class ModuleReplica:
@@ -174,10 +177,10 @@ class ModuleReplica:
                 "No parameter of the module has a gradient. Call backward() on its loss before each push.",
                 Fault.PRECONDITION,
             )
-        gradients = {
+        gradients: dict[str, Array | RowGradient] = {
             name: np.zeros(parameter.shape, np.float32)
             if parameter.grad is None
-            else _to_array(parameter.grad)
+            else _to_gradient(parameter.grad)
             for name, parameter in self._parameters.items()
         }
         return self._replica.push(gradients, samples, loss)
@@ -210,6 +213,13 @@ def trained_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]
                 "is served. Convert the module with float(), or freeze the parameter."
             )
     return found
+
+
+def sparse_tables(module: torch.nn.Module) -> set[str]:
+    """Return the names of the tables whose gradients are sparse: of ``Embedding(..., sparse=True)``."""
+    names = {id(each): name for name, each in module.named_parameters()}
+    kinds = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    return {names[id(each.weight)] for each in module.modules() if isinstance(each, kinds) and each.sparse}
 
 
 def state_dict(source: str | Path) -> dict[str, torch.Tensor]:
@@ -277,10 +287,17 @@ def save_checkpoint(folder: str | Path, module: torch.nn.Module) -> None:
 
 
 def _to_array(tensor: torch.Tensor) -> Array:
-    """View a tensor as an array; copies what is not dense, in C order and on the CPU."""
-    dense = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
-    array: Array = dense.cpu().contiguous().numpy()
+    """View a tensor as an array; copies what is not in C order and on the CPU."""
+    array: Array = tensor.detach().cpu().contiguous().numpy()
     return array
+
+
+def _to_gradient(tensor: torch.Tensor) -> Array | RowGradient:
+    """Turn a gradient into an array; one of some rows of a table stays one of some rows."""
+    if not tensor.is_sparse:
+        return _to_array(tensor)
+    sums = tensor.detach().coalesce()
+    return RowGradient(sums.indices()[0].cpu().numpy(), _to_array(sums.values()), tuple(tensor.shape))
 
 
 def _checkpoint_folder(source: Path) -> Path:

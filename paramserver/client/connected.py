@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from paramserver.client.connection import ReplicaClient
 from paramserver.client.heartbeats import Heartbeats
-from paramserver.client.transfers import FencedError
+from paramserver.client.transfers import FencedError, OnWaiting
 from paramserver.errors import Fault, JobError, RequestError
 from paramserver.events import (
     Beat,
@@ -87,11 +87,13 @@ class ConnectedReplica:
             ours = isinstance(error, RequestError | JobError)
             self.leave(str(error) if ours else f"Its training loop raised {type(error).__name__}: {error}.")
 
-    def pull(
-        self,
-        on_waiting: Callable[[PullParked | None], None] | None = None,
-        rows: RowsByKey | None = None,
-    ) -> dict[str, Any]:
+    @overload
+    def pull(self, on_waiting: OnWaiting | None = None, rows: None = None) -> dict[str, Array]: ...
+
+    @overload
+    def pull(self, on_waiting: OnWaiting | None = None, *, rows: RowsByKey) -> dict[str, Any]: ...
+
+    def pull(self, on_waiting: OnWaiting | None = None, rows: RowsByKey | None = None) -> dict[str, Any]:
         """Read the weights; blocks while the consistency model makes this replica wait.
 
         Args:
