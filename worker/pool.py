@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from paramserver.client import Connection, FencedError, Heartbeats
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import Beat, HeartbeatAnswered, JobSpec
 from worker.replica import ReplicaLoop, Task
 
@@ -108,7 +108,7 @@ class Pool:
             self._note_fenced(loop, error)
         except (RequestError, JobError) as error:
             log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
-            if isinstance(error, JobError) and self._is_over(loop):
+            if isinstance(error, JobError) and self._is_over(loop, error):
                 self._leave_early(loop)
             else:
                 self._give_up(loop, str(error))
@@ -120,14 +120,14 @@ class Pool:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def _is_over(self, loop: ReplicaLoop) -> bool:
+    def _is_over(self, loop: ReplicaLoop, error: JobError) -> bool:
         """Say whether what looks like a failure to a replica is the good end of its job."""
         with self._changed:
             over, done = self._over, self._stopping or self._failure is not None
-        if over or done:
+        if over or done or error.failure is not Failure.ENDED:
             return over and not done
         try:
-            self._heard(self._connection.heartbeat([loop.beat()], LAST_WORD_SECONDS))
+            self._heard(self._connection.heartbeat([loop.beat()]))
         except (RequestError, JobError):
             return False
         with self._changed:
