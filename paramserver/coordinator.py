@@ -164,8 +164,7 @@ class Coordinator:
     def _announce_join(self, job: _Job, request: int, replica: ev.Replica) -> Effects:
         member = job.members.member(replica.rank)
         if member.late:
-            others = [rank for rank in job.members.required() if rank != replica.rank]
-            job.rounds.admit_late(replica.rank, alone=not others)
+            job.rounds.admit_late(replica.rank, alone=job.members.required_count == 1)
         effects = self._order_membership(job, replica.rank)
         self._pending[self._orders] = _PendingJoin([request], replica, set(range(self._shards)))
         return effects
@@ -294,6 +293,8 @@ class Coordinator:
 
     def _close_round(self, job: _Job) -> Effects:
         if not job.members.started or not job.sealed or self._ended is not None:
+            return []
+        if job.rounds.surely_lacks(job.members.required_count):
             return []
         closed = job.rounds.close(job.members.required())
         if closed is None:

@@ -61,6 +61,7 @@ class Membership:
         self._job = job
         self._ranks: dict[int, _Rank] = {}
         self._by_name: dict[str, int] = {}
+        self._counting: set[int] = set()  # see `counts`
         self.started = False
 
     def __len__(self) -> int:
@@ -94,7 +95,8 @@ class Membership:
             member.late = self.started and member.standing is Standing.LEFT
             self._fence(member)
         member.attempt, member.heard, member.moved = attempt, now, now
-        member.standing, member.phase = Standing.LIVE, Phase.IDLE
+        member.phase = Phase.IDLE
+        self._stand(member, Standing.LIVE)
         return Replica(rank, member.incarnation), True
 
     def leave(self, replica: Replica, counters: Counters) -> bool:
@@ -111,7 +113,8 @@ class Membership:
             )
         if member.standing is Standing.LEFT:
             return False
-        member.standing, member.counters, member.phase = Standing.LEFT, counters, Phase.IDLE
+        member.counters, member.phase = counters, Phase.IDLE
+        self._stand(member, Standing.LEFT)
         return True
 
     def beat(self, beat: Beat, now: float) -> bool:
@@ -134,7 +137,8 @@ class Membership:
             if now < self._deadline(member):
                 continue
             silent = now >= member.heard + self._job.lease_seconds
-            member.standing, member.died = Standing.DEAD, now
+            member.died = now
+            self._stand(member, Standing.DEAD)
             self._fence(member)
             reason = (
                 f"was not heard of for {now - member.heard:.1f} s (lease {self._job.lease_seconds:g} s)"
@@ -178,16 +182,20 @@ class Membership:
 
     def required(self) -> list[int]:
         """Return the ranks that count: the live ones, and under ``restart`` the dead ones, too."""
-        return [rank for rank in self._ranks if self.counts(rank)]
+        return sorted(self._counting)
+
+    @property
+    def required_count(self) -> int:
+        """How many ranks count."""
+        return len(self._counting)
 
     def counts(self, rank: int) -> bool:
         """Say whether rounds and readers wait for this rank."""
-        standing = self._ranks[rank].standing
-        return standing is Standing.LIVE or (standing is Standing.DEAD and self._job.on_death == "restart")
+        return rank in self._counting
 
     def finished(self) -> bool:
         """Say whether no rank is left that could do another step."""
-        return self.started and not self.required()
+        return self.started and not self._counting
 
     def dropped(self) -> list[int]:
         """Return the ranks that died and have not come back."""
@@ -222,10 +230,16 @@ class Membership:
             )
         rank = len(self._ranks)
         self._ranks[rank] = _Rank(rank, name, attempt, 1, heard=now, late=self.started, moved=now)
+        self._counting.add(rank)
         self._by_name[name] = rank
         if len(self._ranks) == self._job.replicas:
             self.started = True
         return rank
+
+    def _stand(self, member: _Rank, standing: Standing) -> None:
+        member.standing = standing
+        waits = standing is Standing.LIVE or (standing is Standing.DEAD and self._job.on_death == "restart")
+        (self._counting.add if waits else self._counting.discard)(member.rank)
 
     def _fence(self, member: _Rank) -> None:
         """Raise the incarnation, so that nothing of the old one counts any more."""

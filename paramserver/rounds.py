@@ -48,6 +48,7 @@ class Rounds:
         self._shards = shards
         self._begins: dict[int, int] = {}  # latecomers: the first round they are part of
         self._contributed: dict[int, set[int]] = {}  # to the open round: rank -> shards
+        self._complete = 0  # how many of them are on every shard
         self._refused: dict[int, str] = {}  # to the open round: rank -> why
         self._leavers: dict[int, _Leaver] = {}  # by the order that says so
 
@@ -65,7 +66,10 @@ class Rounds:
         """Note a gradient on a shard; one for a round that is closed came too late and changes nothing."""
         if report.round != self.closed:
             return
-        self._contributed.setdefault(report.rank, set()).add(report.shard)
+        where = self._contributed.setdefault(report.rank, set())
+        if report.shard not in where:
+            where.add(report.shard)
+            self._complete += len(where) == self._shards
         if report.refusal:
             self._refused[report.rank] = report.refusal
 
@@ -84,6 +88,16 @@ class Rounds:
             return False
         del self._leavers[order]
         return True
+
+    def surely_lacks(self, readers: int) -> bool:
+        """Say whether the open round cannot be closed yet, by counting alone; False means: ask `close`.
+
+        Each contribution asks, so looking at every rank each time would make a round quadratic in replicas.
+
+        Args:
+            readers: how many ranks count.
+        """
+        return self._complete < readers - len(self._begins) + len(self._leavers)
 
     def close(self, readers: Sequence[int]) -> Closed | None:
         """Close the open round if everyone who is in it has contributed, on every shard.
@@ -109,6 +123,7 @@ class Rounds:
         self.closed += 1
         self._contributed.clear()
         self._refused.clear()
+        self._complete = 0
         return closed
 
     def _why_empty(self, complete: Collection[int]) -> str:
