@@ -78,14 +78,18 @@ class Wire:
         latency: draws how long a first byte travels, in nanoseconds.
     """
 
-    __slots__ = ("_heap", "_into", "_last_arrival", "_last_entry", "_out", "latency")
+    __slots__ = ("_heap", "_into", "_is_free", "_last_arrival", "_last_entry", "_out", "latency")
 
     def __init__(self, heap: EventHeap, out: Link, into: Link, latency: Callable[[], int]) -> None:
         self._heap, self._out, self._into, self.latency = heap, out, into, latency
         self._last_entry = self._last_arrival = 0
+        self._is_free = out.is_unlimited and into.is_unlimited
 
     def send(self, size: int, deliver: Action, argument: Any, late: int = 0, overtakes: bool = False) -> None:
         """Send a message of so many bytes; `deliver` is called with the argument when all of it is there."""
+        if self._is_free:
+            self._arrive(self._heap.now + self.latency() + late, deliver, argument, overtakes)
+            return
         begin, end = self._out.carry(self._heap.now, size)
         delay = self.latency() + late
         first, last = begin + delay, end + delay

@@ -409,7 +409,21 @@ def test_a_problem_that_cannot_be_is_refused(text, sentence):
 @pytest.mark.parametrize("rule", RULES)
 def test_logistic_regression_finds_its_truth(rule):
     problem = parse_problem("logistic")
-    run = simulate("exponential:10ms", problem=problem, steps=1500, consistency=rule, learning_rate=0.05)
+    run = simulate("exponential:10ms", problem=problem, steps=500, consistency=rule, learning_rate=0.1)
     truth, found = problem.solution["w"], run.weights["w"]
     cosine = truth @ found / np.linalg.norm(truth) / np.linalg.norm(found)
     assert cosine > 0.98
+
+
+# ---------------------------------------------------------------------------------------------- scale
+
+
+@pytest.mark.parametrize("rule", ["sync", "async", "ssp:2"])
+def test_a_thousand_workers_take_ten_steps_each(rule):
+    run = simulate("exponential:10ms", workers=1000, steps=10, consistency=rule, keep_steps=False)
+    assert run.reason == ""
+    assert run.versions == ((10,) if rule == "sync" else (10_000,))
+    total = Counter()
+    for member in run.status.members:
+        total.update(member.counters.gradients)
+    assert total["applied"] == 10_000
