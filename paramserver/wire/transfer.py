@@ -33,7 +33,9 @@ Give gRPC no serialiser for that direction, so that it passes plain bytes, as in
 
 Transfer = TypeVar("Transfer", pb.PullReply, pb.PushRequest, pb.InitialiseRequest)
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _BYTES, _GROUP_BEGIN, _GROUP_END, _FIXED32 = range(6)
+_FIELD_MAX = (1 << 29) - 1
+_GROUPS_MAX = 100  # inside each other; as the generated classes take them
 _SLICE_TAG, _OFFSET_TAG, _DATA_TAG = 1 << 3 | _VARINT, 2 << 3 | _VARINT, 3 << 3 | _BYTES
 
 
@@ -157,6 +159,8 @@ def _read_chunk(raw: bytes, view: memoryview, at: int, end: int) -> Run:
             size, at = _read_varint(raw, at)
             data = view[at : at + size]
             at += size
+        elif not 0 < tag >> 3 <= _FIELD_MAX:
+            raise ValueError("a chunk's field without a number")
         else:
             at = _skip(raw, at, tag)
     if at != end:
@@ -203,4 +207,22 @@ def _skip(raw: bytes, at: int, tag: int) -> int:
         return at + size
     if wire_type in (_FIXED64, _FIXED32):
         return at + (8 if wire_type == _FIXED64 else 4)
+    if wire_type == _GROUP_BEGIN:
+        return _skip_group(raw, at, tag >> 3)
     raise ValueError("a field of an unknown type")
+
+
+def _skip_group(raw: bytes, at: int, field: int) -> int:
+    """Return the place after a group, an old kind of field that a peer's own fields may still be."""
+    groups = [field]
+    while groups:
+        tag, at = _read_varint(raw, at)
+        if tag & 7 == _GROUP_BEGIN:
+            if len(groups) == _GROUPS_MAX:
+                raise ValueError("too many groups inside each other")
+            groups.append(tag >> 3)
+        elif tag & 7 != _GROUP_END:
+            at = _skip(raw, at, tag)
+        elif groups.pop() != tag >> 3:
+            raise ValueError("a group that ends as another one")
+    return at

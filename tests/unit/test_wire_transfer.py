@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paramserver.errors import Fault, RequestError
@@ -68,6 +68,12 @@ def test_a_header_alone_is_one_message() -> None:
 
 
 @given(st.binary(max_size=64))
+@example(b"kl")  # an empty group
+@example(b"ksl")  # one that ends as another
+@example(bytes.fromhex("1a 02 6b 6c"))  # one in a chunk's place
+@example(bytes.fromhex("12 02 6b 6c"))  # one in a chunk
+@example(bytes.fromhex("12 02 02 00"))  # a field without a number in a chunk
+@example(b"k" * 60)
 def test_any_bytes_are_read_as_the_generated_class_reads_them_or_refused(raw: bytes) -> None:
     try:
         message, runs = decode_transfer(pb.PushRequest, raw)
@@ -81,6 +87,17 @@ def test_any_bytes_are_read_as_the_generated_class_reads_them_or_refused(raw: by
     ]
     by_class.ClearField("chunks")
     assert message == by_class
+
+
+@pytest.mark.parametrize("depth", [50, 100_000])
+def test_groups_inside_groups_are_skipped_or_refused_but_never_too_deep(depth: int) -> None:
+    raw = b"k" * depth + b"l" * depth
+    if depth == 50:
+        assert decode_transfer(pb.PushRequest, raw) == (pb.PushRequest.FromString(raw), [])
+        return
+    for read in (lambda: decode_transfer(pb.PushRequest, raw), lambda: pb.PushRequest.FromString(raw)):
+        with pytest.raises((RequestError, DecodeError)):
+            read()
 
 
 @given(
