@@ -19,7 +19,7 @@ from paramserver.events import (
     HeartbeatReceived,
     JobEnded,
     JobStatus,
-    JoinGranted,
+    JoinReceived,
     MembershipChanged,
     Noted,
     Order,
@@ -51,7 +51,7 @@ class CoordinatorHost:
         fail: called with a sentence if the coordinator itself breaks.
 
     Attributes:
-        observed: an observer has joined, so scores are to be expected.
+        scorer: an observer has asked to join that will send the final score.
         tested: set once the final score is here.
         told: the replicas that have heard of the job's end with a heartbeat.
         scored: called with each score.
@@ -76,7 +76,7 @@ class CoordinatorHost:
         self._inbox: deque[CoordinatorEvent] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
-        self.observed = False
+        self.scorer = False
         self.tested = asyncio.Event()
         self.told: set[Replica] = set()
         self.scored: Callable[[Score], None] = lambda _: None
@@ -154,13 +154,13 @@ class CoordinatorHost:
             case Noted():
                 log.info("%s", effect.message)
             case _:
-                if isinstance(effect, JoinGranted) and effect.replica is None:
-                    self.observed = True
                 self._requests.settle(effect.request, effect)
 
     def _watch(self, event: CoordinatorEvent) -> None:
         """Note what the end of the job will want to know."""
         match event:
+            case JoinReceived():
+                self.scorer = self.scorer or event.scores
             case ScoreReceived():
                 self.scored(event.score)
                 if event.score.split == "test":

@@ -101,7 +101,7 @@ class Finish:
                 failures.append(str(error))
         # After the last step nobody is left to be told, unless the job ended before it.
         await self._say_farewell()
-        if not reason and self._coordinator.observed:
+        if not reason and self._coordinator.scorer:
             await self._wait_for_score()
         if self._out is not None:
             versions = [shard.version for part in written for shard in part.shards]

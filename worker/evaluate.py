@@ -92,7 +92,7 @@ def _follow(
 def _observe(connection: Connection, name: str, seconds: float) -> ObserverClient | None:
     """Join; None if the job is over already."""
     try:
-        return connection.observe(name, seconds)
+        return connection.observe(name, seconds, scores=True)
     except JobError as error:
         if error.failure is not Failure.ENDED:
             raise

@@ -104,17 +104,18 @@ class Connection:
         reply = self._join(name, job, deadline_seconds)
         return ReplicaClient(self, self._channels, reply, self._limits)
 
-    def observe(self, name: str, deadline_seconds: float = 60.0) -> ObserverClient:
+    def observe(self, name: str, deadline_seconds: float = 60.0, *, scores: bool = False) -> ObserverClient:
         """Take part as an observer, who only reads; blocks until there is a job, or the deadline.
 
         Args:
             name: who it is, for people.
             deadline_seconds: how long to try while there is no job.
+            scores: it will send the score of the final weights, so that the servers wait for it.
 
         Raises:
             JobError: there was no job in time, or it is over.
         """
-        reply = self._join(name, None, deadline_seconds)
+        reply = self._join(name, None, deadline_seconds, scores)
         return ObserverClient(self, self._channels, reply, self._limits)
 
     def heartbeat(self, beats: Iterable[Beat], deadline_seconds: float | None = None) -> HeartbeatAnswered:
@@ -180,8 +181,10 @@ class Connection:
         """End all calls and close the channels."""
         self._channels.close()
 
-    def _join(self, name: str, job: JobSpec | None, deadline_seconds: float) -> pb.JoinReply:
-        message = encode_join(name, uuid.uuid4().hex, job)
+    def _join(
+        self, name: str, job: JobSpec | None, deadline_seconds: float, scores: bool = False
+    ) -> pb.JoinReply:
+        message = encode_join(name, uuid.uuid4().hex, job, scores)
         server = self._channels.server(self.coordinator)
         deadline = time.monotonic() + deadline_seconds
         for pause in chain(PAUSES_SECONDS, cycle([JOIN_PAUSE_SECONDS])):

@@ -38,12 +38,14 @@ class JoinReceived:
         attempt: a random text that retries of this one join repeat, so that a lost reply costs no
             incarnation.
         job: what the replica wants to train; None for an observer.
+        scores: this observer will send the final score, so its server should not end before.
     """
 
     request: int
     name: str
     attempt: str
     job: JobSpec | None
+    scores: bool = False
 
 
 @dataclass(frozen=True, slots=True)

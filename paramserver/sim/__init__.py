@@ -8,13 +8,13 @@ between). ``world`` is what a person says: ``laws`` and ``compute`` (how long gr
 """
 
 from paramserver.sim.compute import Compute, parse_compute
+from paramserver.sim.diary import StepRecord
 from paramserver.sim.engine import Simulation
 from paramserver.sim.faults import Faults, parse_faults
 from paramserver.sim.heap import EventHeap
 from paramserver.sim.laws import Law, parse_law
 from paramserver.sim.network import Network, parse_network
 from paramserver.sim.problems import Problem, Task, parse_problem
-from paramserver.sim.replica import StepRecord
 from paramserver.sim.run import Run
 from paramserver.sim.world import Machines, World, world_from_mapping, world_from_toml
 

@@ -8,11 +8,12 @@ from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import JobSpec
 from paramserver.placement import bytes_per_shard, join, place
 from paramserver.sim.compute import StepTimes
+from paramserver.sim.diary import Diary, StepRecord
 from paramserver.sim.faults import Happening, decide
 from paramserver.sim.heap import EventHeap
 from paramserver.sim.links import Fabric
 from paramserver.sim.problems import Task
-from paramserver.sim.replica import StepRecord, VirtualReplica
+from paramserver.sim.replica import VirtualReplica
 from paramserver.sim.run import Run, ServerRecord, ShardRecord
 from paramserver.sim.servers import Servers
 from paramserver.sim.worker import VirtualWorker
@@ -98,18 +99,11 @@ class Simulation:
         worker = VirtualWorker(index, self._servers, self._fabric, lease, self._stop_if_over)
         for thread in range(self._machines.threads):
             number = index * self._machines.threads + thread
-            worker.replicas.append(
-                VirtualReplica(
-                    worker,
-                    f"worker{index}/{thread}",
-                    self._servers,
-                    self._spec,
-                    task,
-                    StepTimes(self._world.compute, self._world.seed, number, index),
-                    self._steps,
-                    self._recorder,
-                )
-            )
+            name = f"worker{index}/{thread}"
+            times = StepTimes(self._world.compute, self._world.seed, number, index)
+            diary = Diary(Row(f"worker{index}", name), self._steps, self._recorder)
+            replica = VirtualReplica(worker, name, self._servers, self._spec, task, times, diary)
+            worker.replicas.append(replica)
         return worker
 
     def _befall(self, happening: Happening) -> None:
@@ -133,7 +127,7 @@ class Simulation:
             (replica.replica.rank, other): waited
             for replica in self._replicas()
             if replica.replica is not None
-            for other, waited in sorted(replica.waits.items())
+            for other, waited in sorted(replica.diary.waits.items())
         }
         versions = [snapshot.version for snapshot in snapshots] or [0] * len(servers.shards)
         rows = [Row(f"server{shard.server}", f"shard {shard.index}") for shard in servers.shards]

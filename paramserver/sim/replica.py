@@ -7,54 +7,23 @@ begun anew, has another `life`, and what was meant for an earlier one is not for
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from paramserver import events as ev
 from paramserver.errors import JobError, RequestError
 from paramserver.session import Pulled, Session
+from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.compute import StepTimes
+from paramserver.sim.diary import Diary
 from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
 from paramserver.sim.problems import Task
-from paramserver.sim.servers import COORDINATOR, Call, Servers
-from paramserver.sim.shards import push_name
+from paramserver.sim.servers import Servers
 from paramserver.tally import Tally
-from paramserver.tracing import Arrow, Recorder, Row, Span
 from paramserver.training import Pull, Push, training
 
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """How long the client waits before it asks again after a lost message; after the last one it gives up."""
-
-
-class StepRecord(NamedTuple):
-    """One step of one replica.
-
-    Attributes:
-        rank: whose.
-        clock: which.
-        pulled_ns: when the weights were there.
-        waited_ns: how long the pull was parked before.
-        waited_for: the rank whose push ended the wait; -1 where it was nobody's.
-        clock_gap: of the pull, in clocks.
-        pushed_ns: when the verdict was there.
-        outcome: of the push, so far: in a synchronous mode ``buffered``.
-        version: the largest over the shards at which the gradient was computed.
-        staleness: in versions.
-        loss: mean over the step's samples.
-    """
-
-    rank: int
-    clock: int
-    pulled_ns: int
-    waited_ns: int
-    waited_for: int
-    clock_gap: int
-    pushed_ns: int
-    outcome: str
-    version: int
-    staleness: int
-    loss: float
 
 
 class Home(Protocol):
@@ -79,15 +48,13 @@ class VirtualReplica:
         spec: the job.
         task: what to do.
         times: how long its steps take.
-        steps: where to note each step; None for nowhere.
-        recorder: of the trace; None for none.
+        diary: where it writes down what happens.
 
     Attributes:
         state: away, joining, training, leaving, done (all steps, or asked to leave), or ended (by the job, or
             because it counts no more).
         leaves_early: it leaves after its present step.
         failure: why it gave up, as a sentence; else empty.
-        waits: nanoseconds that its pulls were parked, by the rank whose push ended that.
     """
 
     def __init__(
@@ -98,22 +65,16 @@ class VirtualReplica:
         spec: ev.JobSpec,
         task: Task,
         times: StepTimes,
-        steps: list[StepRecord] | None,
-        recorder: Recorder | None,
+        diary: Diary,
     ) -> None:
         self.name, self.state, self.leaves_early = name, "away", False
         self.failure = ""
-        self.waits: Counter[int] = Counter()
+        self.diary = diary
         self.replica: ev.Replica | None = None
         self._home, self._servers, self._spec, self._task, self._times = home, servers, spec, task, times
         self._heap: EventHeap = servers.heap
-        self._records, self._recorder = steps, recorder
-        self._row = Row(f"worker{home.index}", name)
         self._life = 0
         self._clock = 0
-        self._asked = self._waited = self._pulled_at = 0
-        self._waited_for = -1
-        self._parked: int | None = None  # since when
         self._loss = math.nan
         self._pulled: Pulled | None = None
         self._compute: Timer | None = None
@@ -297,7 +258,7 @@ class VirtualReplica:
                 self._pull(asked.clock)
 
     def _pull(self, clock: int, attempts: int = 0) -> None:
-        self._asked, self._parked = self._heap.now, None
+        self.diary.ask(self._heap.now)
         self._tally.enter(ev.Phase.PULL, self._servers.now)
         exchange = self._exchange = self._session.pull(clock)
         self._calls = []
@@ -310,7 +271,7 @@ class VirtualReplica:
         heap, tally = self._heap, self._tally
         if isinstance(effect, ev.PullParked):
             if tally.phase is not ev.Phase.WAIT:
-                self._parked = heap.now
+                self.diary.park(heap.now)
                 tally.enter(ev.Phase.WAIT, self._servers.now)
             return
         exchange = self._exchange
@@ -323,9 +284,9 @@ class VirtualReplica:
             return
         if pulled is None:
             return
-        self._note_pull(call)
+        self._pulled, self._clock = pulled, call.event.clock
+        self.diary.pulled(heap.now, self._clock, pulled, self._calls, call)
         tally.pulled(pulled.clock_gap, pulled.verdict)
-        self._pulled, self._pulled_at, self._clock = pulled, heap.now, call.event.clock
         if self._clock == self._steps:
             self._go_on(pulled)
             return
@@ -334,11 +295,11 @@ class VirtualReplica:
         self._compute = heap.timer(heap.now + duration, self._computed, pulled)
 
     def _computed(self, pulled: Pulled) -> None:
-        self._span("compute", self._pulled_at, {"clock": self._clock})
+        self.diary.computed(self._heap.now, self._clock)
         self._go_on(pulled)
 
     def _push(self, push: Push) -> None:
-        self._asked = self._heap.now
+        self.diary.ask(self._heap.now)
         self._tally.computed(push.samples, push.loss)
         self._tally.enter(ev.Phase.PUSH, self._servers.now)
         self._loss = push.loss
@@ -355,7 +316,8 @@ class VirtualReplica:
             return
         self._tally.decided(verdict)
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
-        self._note_push(verdict)
+        rank = call.event.replica.rank
+        self.diary.pushed(self._heap.now, rank, self._clock, verdict, self._loss, self._calls)
         if verdict.outcome is ev.Outcome.FENCED:
             self._fenced()
             return
@@ -376,50 +338,3 @@ class VirtualReplica:
 
     def _counters(self) -> ev.Counters:
         return self._tally.counters(self._servers.now)
-
-    def _note_pull(self, call: Call) -> None:
-        now = self._heap.now
-        self._waited, self._waited_for = 0, -1
-        if self._parked is not None:
-            self._waited, self._waited_for = now - self._parked, call.released_by
-            self.waits[self._waited_for] += self._waited
-        if self._recorder is None:
-            return
-        self._span("pull", self._asked, {"clock": call.event.clock})
-        if self._parked is not None:
-            self._span("wait", self._parked, {"for": self._waited_for})
-        for one in self._calls:
-            for name in one.sees:
-                self._recorder.add(Arrow(name, "arrives", self._row, now))
-
-    def _note_push(self, verdict: ev.Verdict) -> None:
-        now, pulled = self._heap.now, self._pulled
-        assert pulled is not None
-        assert self.replica is not None
-        rank, clock = self.replica.rank, self._clock
-        if self._records is not None:
-            outcome = verdict.outcome.value
-            self._records.append(
-                StepRecord(
-                    rank,
-                    clock,
-                    self._pulled_at,
-                    self._waited,
-                    self._waited_for,
-                    pulled.clock_gap,
-                    now,
-                    outcome,
-                    max(pulled.versions),
-                    verdict.staleness,
-                    self._loss,
-                )
-            )
-        if self._recorder is not None:
-            self._span("push", self._asked, {"clock": clock, "verdict": str(verdict)})
-            for call in self._calls:
-                name = push_name(call.event, call.shard)
-                self._recorder.add(Arrow(name, "leaves", self._row, self._asked))
-
-    def _span(self, name: str, begin: int, notes: dict[str, str | int | float]) -> None:
-        if self._recorder is not None:
-            self._recorder.add(Span(self._row, name, begin, self._heap.now, notes))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paramserver.events import JobStatus
+from paramserver.sim.diary import StepRecord
 from paramserver.sim.heap import NANOSECONDS
-from paramserver.sim.replica import StepRecord
 from paramserver.tracing import Record, Row, chrome_trace
 from paramserver.types import Array, tensors_sha256
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from paramserver import events as ev
+from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.faults import Happening
 from paramserver.sim.heap import NANOSECONDS, Timer
 from paramserver.sim.links import Fabric
 from paramserver.sim.replica import VirtualReplica
-from paramserver.sim.servers import COORDINATOR, Call, Servers
+from paramserver.sim.servers import Servers
 
 HEARTBEAT_SECONDS = 1.0
 """From one heartbeat to the next, as servers wish for it; with a short lease a third of that."""

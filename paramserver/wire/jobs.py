@@ -128,13 +128,14 @@ def decode_replica(message: pb.Replica) -> Replica:
     return Replica(whole(message.rank, "replica.rank"), whole(message.incarnation, "replica.incarnation", 1))
 
 
-def encode_join(name: str, attempt: str, job: JobSpec | None) -> pb.JoinRequest:
-    """Return a join's message; without a job it is an observer's."""
+def encode_join(name: str, attempt: str, job: JobSpec | None, scores: bool = False) -> pb.JoinRequest:
+    """Return a join's message; without a job it is an observer's, who may be one that scores."""
     return pb.JoinRequest(
         protocol_version=PROTOCOL_VERSION,
         name=name,
         attempt=attempt,
         job=None if job is None else encode_job(job),
+        scores=scores,
     )
 
 
@@ -151,7 +152,8 @@ def decode_join(message: pb.JoinRequest, request: int, bytes_max: int = JOB_BYTE
             Fault.PRECONDITION,
         )
     job = decode_job(message.job, bytes_max) if message.HasField("job") else None
-    return JoinReceived(request, named(message.name, "name"), named(message.attempt, "attempt"), job)
+    name, attempt = named(message.name, "name"), named(message.attempt, "attempt")
+    return JoinReceived(request, name, attempt, job, message.scores)
 
 
 def encode_granted(granted: JoinGranted, heartbeat_seconds: float) -> pb.JoinReply:

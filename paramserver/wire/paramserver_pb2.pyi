@@ -308,12 +308,15 @@ class JoinRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     ATTEMPT_FIELD_NUMBER: builtins.int
     JOB_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """set by the client; 1"""
     name: builtins.str
     """set by the client; who it is, such as "worker0/1"; the same name again is a restart"""
     attempt: builtins.str
     """set by the client; a random text, the same in every retry of this join"""
+    scores: builtins.bool
+    """set by an observer that will Score the final weights: the servers wait for it"""
     @property
     def job(self) -> global___JobSpec:
         """set by the client; absent for an observer"""
@@ -325,9 +328,10 @@ class JoinRequest(google.protobuf.message.Message):
         name: builtins.str = ...,
         attempt: builtins.str = ...,
         job: global___JobSpec | None = ...,
+        scores: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "job", b"job", "name", b"name", "protocol_version", b"protocol_version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "job", b"job", "name", b"name", "protocol_version", b"protocol_version", "scores", b"scores"]) -> None: ...
 
 global___JoinRequest = JoinRequest
 

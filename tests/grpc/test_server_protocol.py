@@ -192,11 +192,19 @@ def test_two_servers_share_a_job_and_keep_its_checkpoint(tmp_path: Path, shards:
     assert lines[-1]["samples"]["applied"] == 2
 
 
+def test_an_observer_who_only_looks_holds_up_nobody() -> None:
+    with ServerProcess("--score-grace-seconds", "3600") as server, closing(RawReplica(server)) as replica:
+        replica.initialise()
+        server.stub.Join(encode_join("looker", "a", None), timeout=SECONDS)
+        replica.leave()
+        assert server.wait() == 0
+
+
 def test_an_observer_scores_the_final_weights_before_the_server_ends(tmp_path: Path) -> None:
     with ServerProcess("--out", str(tmp_path)) as server, closing(RawReplica(server)) as replica:
         replica.initialise()
         replica.push()
-        joined = server.stub.Join(encode_join("observer", "a", None), timeout=SECONDS)
+        joined = server.stub.Join(encode_join("observer", "a", None, scores=True), timeout=SECONDS)
         assert not joined.HasField("replica")
         replica.leave()
         with pytest.raises(grpc.RpcError) as raised:

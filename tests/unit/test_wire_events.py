@@ -85,10 +85,10 @@ def test_a_tensor_of_an_unheard_dtype_cannot_travel() -> None:
         jobs.encode_job(replace(JOB, tensors=(ev.TensorSpec("a", (1,), "complex128"),)))
 
 
-@pytest.mark.parametrize("job", [JOB, None])
-def test_a_join_comes_back(job: ev.JobSpec | None) -> None:
-    message = jobs.encode_join("w/1", "abc", job)
-    assert jobs.decode_join(message, 5) == ev.JoinReceived(5, "w/1", "abc", job)
+@pytest.mark.parametrize(("job", "scores"), [(JOB, False), (None, False), (None, True)])
+def test_a_join_comes_back(job: ev.JobSpec | None, scores: bool) -> None:
+    message = jobs.encode_join("w/1", "abc", job, scores)
+    assert jobs.decode_join(message, 5) == ev.JoinReceived(5, "w/1", "abc", job, scores)
 
 
 @pytest.mark.parametrize("replica", [REPLICA, None])
