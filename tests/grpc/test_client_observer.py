@@ -75,7 +75,7 @@ def test_sync_gives_one_round_of_all_shards_while_rounds_go_on() -> None:
 
         trainer = threading.Thread(target=train)
         trainer.start()
-        observer = connection.observe("eye")
+        observer = connection.observe("eye", scores=True)
         seen = []
         while not done.is_set():
             seen.append(check_one_round(observer))

@@ -92,7 +92,7 @@ def test_a_synchronous_job_ends_with_the_bytes_of_one_loop(server: ServerProcess
     assert [tensor.table for tensor in spec.tensors].count(True) == 1
     with Connection(server.address) as one, Connection(server.address) as two:
         running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
-        observer: ObserverClient = one.observe("eye")
+        observer: ObserverClient = one.observe("eye", scores=True)
         assert [each.wait() for each in running] == [None, None]
         finished(two)
         final = observer.pull()

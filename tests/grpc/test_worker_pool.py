@@ -93,7 +93,7 @@ def test_two_workers_train_and_account_for_everything(server: ServerProcess, con
     spec, task = make_task(job, SPLITS, MODEL)
     with Connection(server.address) as one, Connection(server.address) as two:
         running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
-        observer = one.observe("eye")
+        observer = one.observe("eye", scores=True)
         assert [each.wait() for each in running] == [None, None]
         status = finished(two)
         final = observer.pull()
