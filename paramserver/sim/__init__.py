@@ -9,7 +9,7 @@ between). ``world`` is what a person says: ``laws`` and ``compute`` (how long gr
 
 from paramserver.sim.compute import Compute, parse_compute
 from paramserver.sim.diary import StepRecord
-from paramserver.sim.engine import Simulation
+from paramserver.sim.engine import Simulation, Watch
 from paramserver.sim.faults import Faults, parse_faults
 from paramserver.sim.heap import EventHeap
 from paramserver.sim.laws import Law, parse_law
@@ -30,6 +30,7 @@ __all__ = [
     "Simulation",
     "StepRecord",
     "Task",
+    "Watch",
     "World",
     "parse_compute",
     "parse_faults",

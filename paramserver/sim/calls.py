@@ -9,6 +9,9 @@ from typing import Any
 COORDINATOR = -1
 """Instead of a shard's number: the request is for the coordinator."""
 
+NOBODY = -1
+"""Instead of a rank: what ended a wait was no push, such as the start or a death."""
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -26,7 +29,7 @@ class Call:
         attempts: how often it has been sent again.
         done: nobody waits for an answer any more.
         numbers: the request numbers that it has got.
-        released_by: the rank whose push let a parked pull go; -1 where it was nobody's.
+        released_by: the rank whose push let a parked pull go; or `NOBODY`.
         sees: names of the pushes that this pull is the first to see.
     """
 
@@ -41,5 +44,5 @@ class Call:
     attempts: int = 0
     done: bool = False
     numbers: list[int] = field(default_factory=list)
-    released_by: int = -1
+    released_by: int = NOBODY
     sees: tuple[str, ...] = ()

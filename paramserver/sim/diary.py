@@ -8,12 +8,9 @@ from typing import NamedTuple
 
 from paramserver.events import Verdict
 from paramserver.session import Pulled
-from paramserver.sim.calls import Call
+from paramserver.sim.calls import NOBODY, Call
 from paramserver.sim.shards import push_name
 from paramserver.tracing import Arrow, Note, Recorder, Row, Span
-
-NOBODY = -1
-"""Instead of a rank: a wait that no push ended, such as that for the start."""
 
 
 class StepRecord(NamedTuple):

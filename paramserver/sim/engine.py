@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from paramserver.errors import Failure, JobError, RequestError
-from paramserver.events import JobSpec
+from paramserver.events import JobSpec, Score, Snapshot
 from paramserver.placement import bytes_per_shard, join, place
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.diary import Diary, StepRecord
 from paramserver.sim.faults import Happening, decide
-from paramserver.sim.heap import EventHeap
+from paramserver.sim.heap import NANOSECONDS, EventHeap
 from paramserver.sim.links import Fabric
 from paramserver.sim.problems import Task
 from paramserver.sim.replica import VirtualReplica
@@ -19,9 +20,24 @@ from paramserver.sim.servers import Servers
 from paramserver.sim.worker import VirtualWorker
 from paramserver.sim.world import Machines, World, check_world, newcomers
 from paramserver.tracing import Recorder, Row
+from paramserver.types import Array, Tensors
 
 REPLICAS_NAMED_MAX = 8
 """How many replicas a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Somebody who looks at the weights while they are trained, at no cost.
+
+    Attributes:
+        every_ns: from one look to the next.
+        score: judges weights; takes them by key, the largest shard version, and the closed rounds. The
+            coordinator is told, so that a job with a target accuracy ends when it is reached.
+    """
+
+    every_ns: int
+    score: Callable[[Tensors, int, int], Score]
 
 
 class Simulation:
@@ -34,6 +50,7 @@ class Simulation:
         task: what replicas do, with real gradients or without.
         trace_max: newest records of the trace to keep; 0 for no trace.
         keep_steps: whether to keep a record of every step.
+        watch: looks at the weights while they are trained; None for nobody.
 
     Raises:
         RequestError: the world cannot be with these machines, or the job is for others.
@@ -57,6 +74,7 @@ class Simulation:
         *,
         trace_max: int = 0,
         keep_steps: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         check_world(world, machines)
         if spec.replicas != machines.replicas:
@@ -71,10 +89,18 @@ class Simulation:
         self._recorder = Recorder(trace_max) if trace_max else None
         self._steps: list[StepRecord] | None = [] if keep_steps else None
         self._fabric = Fabric(self._heap, world, machines.servers, workers)
-        sizes = _sizes(spec, machines.shards_in_all, task.bytes_in_all)
-        self._servers = Servers(self._heap, world, machines, self._fabric, sizes, self._recorder)
+        sizes = bytes_per_shard(
+            spec.tensors, place(spec.tensors, machines.shards_in_all), machines.shards_in_all
+        )
+        scale = 1.0 if task.bytes_in_all is None else task.bytes_in_all / sum(sizes)
+        weights = [round(scale * size) for size in sizes]
+        self._servers = Servers(self._heap, world, machines, self._fabric, weights, scale, self._recorder)
         self._servers.on_end = self._stop_if_over
         self._workers = [self._worker(index, task) for index in range(workers)]
+        self._watch = watch
+        self._scores: list[tuple[int, Score]] = []
+        # Whoever waits is waited for by a time that ends sooner, so silence for so long is a mistake.
+        self._patience_ns = round(_longest_wait(spec) * NANOSECONDS)
 
     def run(self) -> Run:
         """Let everything happen until the job is over.
@@ -86,6 +112,9 @@ class Simulation:
             self._heap.at(0, worker.start)
         for happening in decide(self._world.faults, self._world.seed, self._machines.workers):
             self._heap.at(happening.at, self._befall, happening)
+        self._heap.at(self._patience_ns, self._look_for_progress, 0)
+        if self._watch is not None:
+            self._heap.at(self._watch.every_ns, self._look, self._watch)
         self._heap.run()
         if self._servers.ended is None:
             states = ", ".join(str(replica) for replica in self._replicas()[:REPLICAS_NAMED_MAX])
@@ -111,6 +140,31 @@ class Simulation:
         if happening.kind == "join" or worker.alive:
             worker.befall(happening)
 
+    def _look(self, watch: Watch) -> None:
+        """Score the weights as they are, and look again later."""
+        if self._servers.ended is not None:
+            return
+        self._heap.at(self._heap.now + watch.every_ns, self._look, watch)
+        snapshots = self._servers.observe()
+        if snapshots:
+            version, rounds = max(one.version for one in snapshots), snapshots[0].rounds
+            score = watch.score(self._weights(snapshots), version, rounds)
+            self._scores.append((self._heap.now, score))
+            self._servers.score(score)
+
+    def _look_for_progress(self, answers: int) -> None:
+        """Give up where heartbeats alone keep virtual time going."""
+        if self._servers.answers == answers:
+            self._heap.stop()
+        else:
+            again = self._heap.now + self._patience_ns
+            self._heap.at(again, self._look_for_progress, self._servers.answers)
+
+    def _weights(self, snapshots: Sequence[Snapshot]) -> dict[str, Array]:
+        shapes = {tensor.key: tensor.shape for tensor in self._spec.tensors}
+        values = {part: value for snapshot in snapshots for part, value in snapshot.values.items()}
+        return join(shapes, values) if values else {}
+
     def _stop_if_over(self) -> None:
         if self._servers.are_over and not any(worker.alive for worker in self._workers):
             self._heap.stop()
@@ -120,9 +174,7 @@ class Simulation:
 
     def _result(self) -> Run:
         servers, status = self._servers, self._servers.status()
-        snapshots = [granted.snapshot for granted in servers.observe()]
-        values = {part: value for snapshot in snapshots for part, value in snapshot.values.items()}
-        shapes = {tensor.key: tensor.shape for tensor in self._spec.tensors}
+        snapshots = servers.observe()
         waits = {
             (replica.replica.rank, other): waited
             for replica in self._replicas()
@@ -140,7 +192,7 @@ class Simulation:
             status=status,
             began_ns=servers.began if servers.began is not None else self._heap.now,
             ended_ns=servers.ended_ns,
-            weights=join(shapes, values) if values else {},
+            weights=self._weights(snapshots),
             steps=tuple(self._steps or ()),
             waits=waits,
             shards=tuple(
@@ -152,6 +204,7 @@ class Simulation:
                 for handlers, (into, out) in zip(servers.handlers, self._fabric.server_links, strict=True)
             ),
             notes=tuple(servers.notes),
+            scores=tuple(self._scores),
             trace=self._recorder.records() if self._recorder else (),
             forgotten=self._recorder.forgotten if self._recorder else 0,
             rows=tuple(rows) if self._recorder else (),
@@ -159,9 +212,7 @@ class Simulation:
         )
 
 
-def _sizes(spec: JobSpec, shards: int, bytes_in_all: int | None) -> list[int]:
-    """Return the bytes of weights of each shard, scaled to what they are to weigh."""
-    sizes = bytes_per_shard(spec.tensors, place(spec.tensors, shards), shards)
-    if bytes_in_all is None:
-        return sizes
-    return [round(bytes_in_all * size / sum(sizes)) for size in sizes]
+def _longest_wait(spec: JobSpec) -> float:
+    """Return, in seconds, how long it may be silent in a job that goes on."""
+    death = max(spec.lease_seconds, spec.step_timeout_seconds) + spec.restart_timeout_seconds
+    return spec.start_timeout_seconds + 2 * death

@@ -211,7 +211,7 @@ class VirtualReplica:
         if call.life != self._life:
             return
         if isinstance(call.event, ev.PullReceived):
-            self._pull(call.event.clock, call.attempts)
+            self._pull(self._wish, call.attempts)
         elif not call.done:
             self._servers.ask(call)
 
@@ -255,15 +255,17 @@ class VirtualReplica:
             elif self.leaves_early:
                 self._leave("")
             else:
-                self._pull(asked.clock)
+                self._pull(asked)
 
-    def _pull(self, clock: int, attempts: int = 0) -> None:
+    def _pull(self, pull: Pull, attempts: int = 0) -> None:
+        self._wish = pull
         self.diary.ask(self._heap.now)
         self._tally.enter(ev.Phase.PULL, self._servers.now)
-        exchange = self._exchange = self._session.pull(clock)
+        exchange = self._exchange = self._session.pull(pull.clock, pull.rows)
         self._calls = []
         for shard, request in exchange.requests.items():
-            call = self._ask(shard, request, 0, self._granted)
+            named = sum(indices.nbytes for indices in request.rows.values())
+            call = self._ask(shard, request, named, self._granted)
             call.attempts = attempts
             self._calls.append(call)
 
@@ -275,7 +277,7 @@ class VirtualReplica:
                 tally.enter(ev.Phase.WAIT, self._servers.now)
             return
         exchange = self._exchange
-        for part, value in effect.snapshot.values.items():
+        for part, value in effect.values().items():
             exchange.destination(part)[...] = value
         try:
             pulled = exchange.receive(call.shard, effect)
@@ -304,9 +306,9 @@ class VirtualReplica:
         self._tally.enter(ev.Phase.PUSH, self._servers.now)
         self._loss = push.loss
         exchange = self._push_exchange = self._session.push(push.clock, push.gradients, push.samples)
-        sizes = self._servers.shards
+        shards = self._servers.shards
         self._calls = [
-            self._ask(shard, request, sizes[shard].size, self._pushed)
+            self._ask(shard, request, shards[shard].weigh(request.gradients), self._pushed)
             for shard, request in exchange.requests.items()
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paramserver.events import JobStatus
+from paramserver.events import JobStatus, Score
 from paramserver.sim.diary import StepRecord
 from paramserver.sim.heap import NANOSECONDS
 from paramserver.tracing import Record, Row, chrome_trace
@@ -53,6 +53,7 @@ class Run:
         shards: in order.
         servers: in order.
         notes: what the coordinator said, with times in nanoseconds.
+        scores: how good the weights were found, with times in nanoseconds.
         trace: spans and arrows; empty where they were not wanted.
         forgotten: records of the trace that are no longer there.
         rows: of the trace, in order.
@@ -68,6 +69,7 @@ class Run:
     shards: Sequence[ShardRecord]
     servers: Sequence[ServerRecord]
     notes: Sequence[tuple[int, str]]
+    scores: Sequence[tuple[int, Score]]
     trace: Sequence[Record]
     forgotten: int
     rows: Sequence[Row]

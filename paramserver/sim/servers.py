@@ -13,7 +13,7 @@ from typing import Any
 
 from paramserver import events as ev
 from paramserver.coordinator import Coordinator
-from paramserver.sim.calls import COORDINATOR, Call
+from paramserver.sim.calls import COORDINATOR, NOBODY, Call
 from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
 from paramserver.sim.links import Fabric, Handlers
 from paramserver.sim.shards import VirtualShard
@@ -33,7 +33,8 @@ class Servers:
         world: costs.
         machines: how many of each.
         fabric: the links to the workers.
-        sizes: bytes of weights of each shard.
+        sizes: what the weights of each shard weigh, in bytes.
+        scale: what they weigh over what they are.
         recorder: of the trace; None for none.
 
     Attributes:
@@ -41,6 +42,7 @@ class Servers:
         ended_ns: when that was.
         began: when every replica had joined and the weights were there.
         notes: what the coordinator said, with times.
+        answers: how many requests have been answered; heartbeats do not count.
     """
 
     def __init__(
@@ -50,18 +52,21 @@ class Servers:
         machines: Machines,
         fabric: Fabric,
         sizes: Sequence[int],
+        scale: float,
         recorder: Recorder | None,
     ) -> None:
         self.heap, self.world, self.machines, self.recorder = heap, world, machines, recorder
         self.ended: str | None = None
         self.began: int | None = None
-        self.ended_ns = 0
+        self.ended_ns = self.answers = 0
         self.notes: list[tuple[int, str]] = []
         self.on_end: Callable[[], object] = lambda: None
         self._fabric = fabric
         self._coordinator = Coordinator(machines.servers, machines.shards)
         self.shards = [
-            VirtualShard(index, index // machines.shards, size, heap, world.network, recorder, self._dispatch)
+            VirtualShard(
+                index, index // machines.shards, size, scale, heap, world.network, recorder, self._dispatch
+            )
             for index, size in enumerate(sizes)
         ]
         self.handlers = [Handlers(world.network.handlers) for _ in range(machines.servers)]
@@ -101,7 +106,7 @@ class Servers:
 
     def tell(self, event: ev.CoordinatorEvent) -> None:
         """Bring an event to the coordinator, and what it decides on its way."""
-        cause = event.rank if isinstance(event, ev.Contributed) else -1
+        cause = event.rank if isinstance(event, ev.Contributed) else NOBODY
         for effect in self._coordinator.handle(event, self.now):
             match effect:
                 case ev.Ordered(order, shard):
@@ -112,7 +117,8 @@ class Servers:
                     self._set_timer(when)
                 case ev.Noted(sentence):
                     self.notes.append((self.heap.now, sentence))
-                case _:
+                case _ if effect.request in self._calls:
+                    self.answers += not isinstance(effect, ev.HeartbeatAnswered)
                     call = self._calls.pop(effect.request)
                     self._fabric.lane(call.worker, True, _take, (call, effect), _lose)
 
@@ -123,10 +129,24 @@ class Servers:
                 return effect.status
         raise AssertionError("The coordinator did not say how the job stands.")
 
-    def observe(self) -> list[ev.PullGranted]:
-        """Read every shard as an observer; it costs nothing."""
-        answers = [shard.shard.handle(ev.PullReceived(COORDINATOR, None), self.now) for shard in self.shards]
-        return [effect for effects in answers for effect in effects if isinstance(effect, ev.PullGranted)]
+    def observe(self) -> list[ev.Snapshot]:
+        """Read every shard as an observer, in a synchronous mode at one round; it costs nothing.
+
+        Returns:
+            A snapshot of each shard; nothing while there are no weights.
+        """
+        newest = self._observe(None)
+        rounds = {snapshot.rounds for snapshot in newest}
+        return newest if len(rounds) < 2 else self._observe(max(rounds))
+
+    def score(self, score: ev.Score) -> None:
+        """Tell the coordinator how good some weights are, as an evaluator does; it costs nothing."""
+        self.tell(ev.ScoreReceived(COORDINATOR, score))
+
+    def _observe(self, round: int | None) -> list[ev.Snapshot]:
+        event = ev.PullReceived(COORDINATOR, None, round=round)
+        answers = [shard.shard.handle(event, self.now) for shard in self.shards]
+        return [effect.snapshot for [effect] in answers if isinstance(effect, ev.PullGranted)]
 
     def _dispatch(self, shard: VirtualShard, effects: Sequence[ev.ShardEffect], cause: int) -> None:
         """Send what a shard answers, and bring its reports to the coordinator."""
@@ -139,9 +159,10 @@ class Servers:
             call = self._calls.get(effect.request) if parks else self._calls.pop(effect.request, None)
             if call is None:
                 continue  # a pull whose reader has gone meanwhile
+            self.answers += 1
             size = HEADER_BYTES
             if isinstance(effect, ev.PullGranted):
-                size += shard.size
+                size += shard.weigh(effect.values()) if effect.rows else shard.size
                 call.released_by = cause
                 call.sees = shard.see()
             self._fabric.down(call.worker, shard.server, size, _take, (call, effect), _lose)

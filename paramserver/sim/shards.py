@@ -6,10 +6,12 @@ What a shard answers leaves when the lock is free again, so whoever asks waits f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from paramserver import events as ev
+from paramserver.rows import Gradient
 from paramserver.shard import Shard
+from paramserver.sim.calls import NOBODY
 from paramserver.sim.heap import NANOSECONDS, EventHeap
 from paramserver.sim.network import Network
 from paramserver.tracing import Arrow, Recorder, Row, Span
@@ -21,7 +23,8 @@ class VirtualShard:
     Args:
         index: the shard's number.
         server: the number of its server.
-        size: bytes of its weights.
+        size: what its weights weigh, in bytes.
+        scale: what they weigh over what they are.
         heap: virtual time.
         network: what the lock costs.
         recorder: of the trace; None for none.
@@ -38,6 +41,7 @@ class VirtualShard:
         index: int,
         server: int,
         size: int,
+        scale: float,
         heap: EventHeap,
         network: Network,
         recorder: Recorder | None,
@@ -45,13 +49,14 @@ class VirtualShard:
     ) -> None:
         self.index, self.server, self.size = index, server, size
         self.shard = Shard(index)
+        self._scale = scale
         self.held_ns = self.waited_ns = self.served = 0
         self._heap, self._network, self._recorder, self._dispatch = heap, network, recorder, dispatch
         self._queue: deque[tuple[ev.ShardEvent, int]] = deque()
         self._is_locked = False
         self._closers: dict[int, int] = {}  # order that closes a round -> the rank that completed it
         self._unseen: list[str] = []  # pushes that no pull has seen yet
-        self._gathered: list[str] = []  # pushes of the open round
+        self._gathered: list[ev.PushReceived] = []  # of the open round
         self._row = Row(f"server{server}", f"shard {index}")
 
     def obey(self, order: tuple[ev.Order, int]) -> None:
@@ -65,6 +70,10 @@ class VirtualShard:
         unseen = tuple(self._unseen)
         self._unseen.clear()
         return unseen
+
+    def weigh(self, values: Mapping[ev.Slice, Gradient]) -> int:
+        """Return what tensors weigh on the network and under the lock, in bytes."""
+        return round(self._scale * sum(value.nbytes for value in values.values()))
 
     def submit(self, event: ev.ShardEvent) -> None:
         """Queue for the lock."""
@@ -80,7 +89,7 @@ class VirtualShard:
             self.waited_ns += heap.now - came
             self.served += 1
             effects = self.shard.handle(event, heap.now / NANOSECONDS)
-            duration, cause = self._weigh(event, effects)
+            duration, cause = self._cost(event, effects)
             if duration:
                 self.held_ns += duration
                 self._is_locked = True
@@ -93,36 +102,34 @@ class VirtualShard:
         self._dispatch(self, *handled)
         self._serve()
 
-    def _weigh(self, event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> tuple[int, int]:
+    def _cost(self, event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> tuple[int, int]:
         """Return how long an event holds the lock, and the rank on whose account it moves the frontier."""
-        summed, cause, pushes = 0, -1, []
+        cause, applied = NOBODY, list[ev.PushReceived]()
         if isinstance(event, ev.PushReceived):
             cause = event.replica.rank
             verdict = effects[0].verdict if isinstance(effects[0], ev.PushAnswered) else None
             if verdict is not None and not verdict.duplicate:
                 if verdict.outcome is ev.Outcome.APPLIED:
-                    summed, pushes = 1, [push_name(event, self.index)]
+                    applied = [event]
                 elif verdict.outcome is ev.Outcome.BUFFERED:
-                    self._gathered.append(push_name(event, self.index))
+                    self._gathered.append(event)
         elif isinstance(event, ev.RoundClosed):
             cause = self._closers.pop(event.number)
-            summed, pushes = len(event.ranks), self._gathered
+            ranks = set(event.ranks)
+            applied = [push for push in self._gathered if push.replica.rank in ranks]
             self._gathered = []
-        duration = self._network.lock_ns + round(self._network.lock_per_byte_ns * self.size * summed)
-        if summed and self._recorder is not None:
-            self._record(duration, pushes, event)
+        summed = sum(self.weigh(push.gradients) for push in applied)
+        duration = self._network.lock_ns + round(self._network.lock_per_byte_ns * summed)
+        if applied and self._recorder is not None:
+            self._record(self._recorder, duration, applied)
         return duration, cause
 
-    def _record(self, duration: int, pushes: Sequence[str], event: ev.ShardEvent) -> None:
-        recorder, now = self._recorder, self._heap.now
-        assert recorder is not None
-        notes: dict[str, str | int | float] = {"gradients": len(pushes)}
-        if isinstance(event, ev.RoundClosed):
-            notes["round"] = event.round
-        recorder.add(Span(self._row, "apply", now, now + duration, notes))
-        for name in pushes:
+    def _record(self, recorder: Recorder, duration: int, applied: Sequence[ev.PushReceived]) -> None:
+        now, names = self._heap.now, [push_name(push, self.index) for push in applied]
+        recorder.add(Span(self._row, "apply", now, now + duration, {"gradients": len(names)}))
+        for name in names:
             recorder.add(Arrow(name, "passes", self._row, now))
-        self._unseen.extend(pushes)
+        self._unseen.extend(names)
 
 
 def push_name(push: ev.PushReceived, shard: int) -> str:

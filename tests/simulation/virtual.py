@@ -23,6 +23,7 @@ def simulate(
     size=None,
     trace_max=0,
     keep_steps=True,
+    watch=None,
     **spec,
 ):
     machines = Machines(servers, shards, workers, threads)
@@ -37,5 +38,6 @@ def simulate(
         made.task(steps, machines, size),
         trace_max=trace_max,
         keep_steps=keep_steps,
+        watch=watch,
     )
     return simulation.run()
