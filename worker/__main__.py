@@ -30,9 +30,14 @@ def main(arguments: list[str]) -> int:
         interrupted.
     """
     stops = Stops()
+    from paramserver.errors import RequestError
     from worker.options import blas_threads, read_options
 
-    options = read_options(arguments)
+    try:
+        options = read_options(arguments)
+    except RequestError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
     logging.basicConfig(
         stream=sys.stderr,
         level=options.log_level.upper(),
