@@ -9,14 +9,14 @@ request that is refused has changed nothing.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from paramserver import events as ev
-from paramserver.consistency import Clocks, Consistency, parse_consistency
+from paramserver.consistency import Consistency, parse_consistency
 from paramserver.errors import Fault, RequestError
 from paramserver.optim import build_optimizer
 from paramserver.parking import NOT_BEFORE_START, Parked, ParkingLot
 from paramserver.placement import slice_shape
+from paramserver.roll import Roll
 from paramserver.weights import Empty, Gradients, Weights, empty
 
 Effects = list[ev.ShardEffect]
@@ -39,10 +39,8 @@ class Shard:
         self._ended: str | None = None
         self._started = False
         self._expected = 0
-        self._members: dict[int, ev.Member] = {}
-        self._clocks = Clocks()
-        self._begun: dict[int, int] = {}  # rank -> the incarnation whose first pull has been seen
-        self._last: dict[int, tuple[int, ev.Verdict]] = {}  # rank -> its last sequence and its verdict
+        self._roll = Roll(index)
+        self._clocks = self._roll.clocks
         self._round: dict[int, ev.PushReceived] = {}  # the open round's gradients, by rank
         self._parked = ParkingLot()
         self._pushes: Counter[str] = Counter()
@@ -131,13 +129,7 @@ class Shard:
 
     def _change_membership(self, order: ev.MembershipChanged) -> Effects:
         begins = self._known_rule().begins(self._known_weights().rounds, self._clocks.slowest())
-        for member in order.members:
-            live = self._clocks.is_live(member.rank)
-            if member.live and not live:
-                self._clocks.enter(member.rank, begins if member.late else 0)
-            elif live and not member.live:
-                self._clocks.leave(member.rank)
-            self._members[member.rank] = member
+        self._roll.change(order.members, begins)
         just_started = order.started and not self._started
         self._started, self._expected = order.started, order.expected
         effects = self._fence_parked({member.rank for member in order.members})
@@ -151,7 +143,7 @@ class Shard:
                 continue
             request = parked.pull.request
             try:
-                fenced = self._check_replica(parked.replica, parked.pull.generation)
+                fenced = self._roll.check(parked.replica, parked.pull.generation)
             except RequestError as error:
                 self._parked.remove(request)
                 effects.append(ev.Refused.of(request, error))
@@ -167,7 +159,7 @@ class Shard:
         weights.close_round([_leaf(pushes.get(rank)) for rank in range(max(pushes, default=-1) + 1)])
         for rank, push in self._round.items():
             verdict = _round_verdict(order.round, push, weights.newest.version, rank in pushes)
-            self._last[rank] = (push.sequence, verdict)
+            self._roll.pushed(push, verdict)
             self._pushes[verdict.outcome.value] += 1
             self._pushes[ev.Outcome.BUFFERED.value] -= 1
         self._round.clear()
@@ -193,21 +185,10 @@ class Shard:
             return [ev.Ended(event.request, self._ended)]
         rule, replica = self._known_rule(), event.replica
         self._known_weights().check_rows(event.rows)
-        fenced = self._check_replica(replica, event.generation)
+        fenced = self._roll.check(replica, event.generation)
         if fenced:
             return [ev.PullFenced(event.request, fenced.generation, fenced.clock, fenced.reason)]
-        first = self._begun.get(replica.rank) != replica.incarnation
-        newcomer = first and self._members[replica.rank].late
-        if event.clock < 0 or (event.clock > self._clocks[replica.rank] and not newcomer):
-            raise RequestError(
-                f"Replica {replica.rank} pulls at clock {event.clock}, but shard {self.index} has had "
-                f"{self._clocks[replica.rank]} of its pushes. Push each step on every shard before the next.",
-                Fault.PRECONDITION,
-            )
-        if first:
-            # A replica begins at its furthest clock over the shards (a newcomer) or its nearest (a restart).
-            self._begun[replica.rank] = replica.incarnation
-            self._clocks.advance(replica.rank, max(event.clock, self._clocks[replica.rank]))
+        self._roll.pulls(replica, event.clock)
         needs = rule.needs(event.clock) if self._is_open() else NOT_BEFORE_START
         parked = Parked(event, replica, needs, now)
         if needs <= self._frontier():
@@ -236,8 +217,7 @@ class Shard:
 
     def _granted(self, parked: Parked) -> ev.PullGranted:
         rank, clock = parked.replica.rank, parked.pull.clock
-        sequence, verdict = self._last.get(rank, (-1, None))
-        decided = verdict if self._known_rule().gathers and sequence == clock - 1 else None
+        decided = self._roll.verdict(rank, clock - 1) if self._known_rule().gathers else None
         slowest = self._clocks.slowest()
         gap = 0 if slowest is None else clock - slowest
         pull, newest = parked.pull, self._known_weights().newest
@@ -278,7 +258,7 @@ class Shard:
         if self._ended is not None:
             return [ev.Ended(push.request, self._ended)]
         rank, weights = push.replica.rank, self._known_weights()
-        verdict = self._check_replica(push.replica, push.generation) or self._repeated(push)
+        verdict = self._roll.check(push.replica, push.generation) or self._roll.repeated(push)
         if verdict:
             self._pushes["duplicate" if verdict.duplicate else verdict.outcome.value] += 1
             return [ev.PushAnswered(push.request, verdict)]
@@ -292,8 +272,7 @@ class Shard:
         else:
             weights.update(push.gradients)
             verdict = ev.Verdict(ev.Outcome.APPLIED, before + 1, staleness=before - push.version)
-        self._clocks.advance(rank, push.sequence + 1)
-        self._last[rank] = (push.sequence, verdict)
+        self._roll.pushed(push, verdict)
         self._pushes[verdict.outcome.value] += 1
         effects: Effects = [ev.PushAnswered(push.request, verdict)]
         if gathers:
@@ -310,19 +289,6 @@ class Shard:
         return ev.Verdict(
             ev.Outcome.BUFFERED, newest.version, round=newest.rounds, contributed=here, expected=expected
         )
-
-    def _repeated(self, push: ev.PushReceived) -> ev.Verdict | None:
-        """Return the first verdict, marked, if this push has been here before."""
-        if not 0 <= push.sequence < self._clocks[push.replica.rank]:
-            return None
-        sequence, verdict = self._last.get(push.replica.rank, (-1, None))
-        if verdict is not None and sequence == push.sequence:
-            return replace(verdict, duplicate=True)
-        reason = (
-            f"Push {push.sequence} of replica {push.replica.rank} is too old: "
-            f"shard {self.index} has that replica at clock {self._clocks[push.replica.rank]}."
-        )
-        return ev.Verdict(ev.Outcome.DROPPED, reason=reason, duplicate=True)
 
     def _check_push(self, push: ev.PushReceived) -> None:
         weights, who = self._known_weights(), f"Replica {push.replica.rank}"
@@ -358,7 +324,7 @@ class Shard:
 
     def _cut(self, event: ev.CutAsked) -> ev.CutTaken:
         weights = self._known_weights()
-        clocks, verdicts = self._clocks.as_dict(), dict(self._last)
+        clocks, verdicts = self._clocks.as_dict(), self._roll.verdicts()
         return ev.CutTaken(event.request, self.index, weights.newest, weights.copy_state(), clocks, verdicts)
 
     def _is_open(self) -> bool:
@@ -376,26 +342,6 @@ class Shard:
         if self._weights is None:
             raise RequestError("There is no job here yet. Join first.", Fault.PRECONDITION)
         return self._weights
-
-    def _check_replica(self, replica: ev.Replica, generation: int) -> ev.Verdict | None:
-        """Return the verdict that fences a sender who counts no more; None for one who does.
-
-        Raises:
-            RequestError: nobody has that rank, incarnation or generation, or it has left.
-        """
-        member = self._members.get(replica.rank)
-        who = f"replica {replica.rank}, incarnation {replica.incarnation}"
-        if member is None or not 1 <= replica.incarnation <= member.incarnation:
-            joined = f"{len(self._members)} have joined" if self._members else "nobody has joined"
-            raise RequestError(f"There is no {who}: {joined}. Join first.", Fault.UNKNOWN)
-        if generation != 0:
-            raise RequestError(f"There is no generation {generation}; the newest is 0.", Fault.OUT_OF_RANGE)
-        if replica.incarnation < member.incarnation:
-            reason = f"{who.capitalize()}, counts no more: its time ran out, or a newer one has joined."
-            return ev.Verdict(ev.Outcome.FENCED, clock=self._clocks[replica.rank], reason=reason)
-        if not member.live:
-            raise RequestError(f"{who.capitalize()} has left the job. Join again.", Fault.PRECONDITION)
-        return None
 
 
 def _leaf(push: ev.PushReceived | None) -> tuple[Gradients, int] | None:

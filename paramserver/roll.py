@@ -1,0 +1,113 @@
+"""What a shard knows of each replica: who counts, at which clock it is, and what its last push came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from paramserver.consistency import Clocks
+from paramserver.errors import Fault, RequestError
+from paramserver.events import Member, Outcome, PushReceived, Replica, Verdict
+
+
+class Roll:
+    """The replicas of one shard.
+
+    Args:
+        shard: the shard's number, for messages.
+
+    Attributes:
+        clocks: finished steps of every rank, as this shard has seen them.
+    """
+
+    def __init__(self, shard: int) -> None:
+        self._shard = shard
+        self.clocks = Clocks()
+        self._members: dict[int, Member] = {}
+        self._begun: dict[int, int] = {}  # rank -> the incarnation whose first pull has been seen
+        self._last: dict[int, tuple[int, Verdict]] = {}  # rank -> its last sequence and its verdict
+
+    def change(self, members: Iterable[Member], begins: int) -> None:
+        """Take what the coordinator says of some ranks.
+
+        Args:
+            members: as they are from now on.
+            begins: the clock at which a latecomer among them begins.
+        """
+        for member in members:
+            live = self.clocks.is_live(member.rank)
+            if member.live and not live:
+                self.clocks.enter(member.rank, begins if member.late else 0)
+            elif live and not member.live:
+                self.clocks.leave(member.rank)
+            self._members[member.rank] = member
+
+    def check(self, replica: Replica, generation: int) -> Verdict | None:
+        """Return the verdict that fences a sender who counts no more; None for one who does.
+
+        Raises:
+            RequestError: nobody has that rank, incarnation or generation, or it has left.
+        """
+        member = self._members.get(replica.rank)
+        who = f"replica {replica.rank}, incarnation {replica.incarnation}"
+        if member is None or not 1 <= replica.incarnation <= member.incarnation:
+            joined = f"{len(self._members)} have joined" if self._members else "nobody has joined"
+            raise RequestError(f"There is no {who}: {joined}. Join first.", Fault.UNKNOWN)
+        if generation != 0:
+            raise RequestError(f"There is no generation {generation}; the newest is 0.", Fault.OUT_OF_RANGE)
+        if replica.incarnation < member.incarnation:
+            reason = f"{who.capitalize()}, counts no more: its time ran out, or a newer one has joined."
+            return Verdict(Outcome.FENCED, clock=self.clocks[replica.rank], reason=reason)
+        if not member.live:
+            raise RequestError(f"{who.capitalize()} has left the job. Join again.", Fault.PRECONDITION)
+        return None
+
+    def pulls(self, replica: Replica, clock: int) -> None:
+        """Note that a replica pulls; its first pull says where it begins.
+
+        A newcomer begins at its furthest clock over the shards, a restart at its nearest.
+
+        Raises:
+            RequestError: it has not pushed here what it would have by that clock.
+        """
+        rank, here = replica.rank, self.clocks[replica.rank]
+        first = self._begun.get(rank) != replica.incarnation
+        newcomer = first and self._members[rank].late
+        if clock < 0 or (clock > here and not newcomer):
+            raise RequestError(
+                f"Replica {rank} pulls at clock {clock}, but shard {self._shard} has had "
+                f"{here} of its pushes. Push each step on every shard before the next.",
+                Fault.PRECONDITION,
+            )
+        if first:
+            self._begun[rank] = replica.incarnation
+            self.clocks.advance(rank, max(clock, here))
+
+    def pushed(self, push: PushReceived, verdict: Verdict) -> None:
+        """Note a push and what it came to; for a push of a round, again once the round is decided."""
+        rank = push.replica.rank
+        self.clocks.advance(rank, max(push.sequence + 1, self.clocks[rank]))
+        self._last[rank] = (push.sequence, verdict)
+
+    def verdict(self, rank: int, sequence: int) -> Verdict | None:
+        """Return what this rank's push came to, if it was its last one."""
+        last, verdict = self._last.get(rank, (-1, None))
+        return verdict if last == sequence else None
+
+    def verdicts(self) -> dict[int, tuple[int, Verdict]]:
+        """Return of every rank the sequence of its last push and what it came to."""
+        return dict(self._last)
+
+    def repeated(self, push: PushReceived) -> Verdict | None:
+        """Return the first verdict, marked, if this push has been here before."""
+        rank = push.replica.rank
+        if not 0 <= push.sequence < self.clocks[rank]:
+            return None
+        verdict = self.verdict(rank, push.sequence)
+        if verdict is not None:
+            return replace(verdict, duplicate=True)
+        reason = (
+            f"Push {push.sequence} of replica {rank} is too old: "
+            f"shard {self._shard} has that replica at clock {self.clocks[rank]}."
+        )
+        return Verdict(Outcome.DROPPED, reason=reason, duplicate=True)
