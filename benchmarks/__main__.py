@@ -1,4 +1,4 @@
-"""``python -m benchmarks transfer|train|predict``: measure, and print Markdown."""
+"""``python -m benchmarks transfer|train|predict|sim``: measure, and print Markdown."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import platform
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", choices=["transfer", "train", "predict"])
+    parser.add_argument("benchmark", choices=["transfer", "train", "predict", "sim"])
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each side, in turns (7)")
+    parser.add_argument("--workers", type=int, default=1000, help="virtual workers of the whole jobs (1000)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of each virtual worker (10)")
     options = parser.parse_args()
     # Before numpy is imported: one thread of linear algebra in each process, as the programs have it.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -25,6 +27,12 @@ def main() -> None:
         from benchmarks import predict
 
         print(predict.table(predict.run(options.pairs)))
+    elif options.benchmark == "sim":
+        from benchmarks import virtual_time
+
+        print(virtual_time.table(virtual_time.run(options.pairs)), end="\n\n")
+        print(virtual_time.run_jobs(options.workers, options.steps), end="\n\n")
+        print(virtual_time.profile())
     else:
         from benchmarks import train
 

@@ -2,9 +2,9 @@
 
 To the next editor: times are integers, because sums of floats depend on their order and runs must be the
 same bytes. What happens at one instant happens in the order in which it was scheduled; what is scheduled
-for this very instant happens after all that was scheduled for it before. Therefore each instant is a list,
-and a list's order is the sequence number that breaks ties. Only distinct instants go through the heap,
-which is what makes a thousand replicas that wake at once cheap.
+for this very instant happens after all that was scheduled for it before. Therefore an instant is a list of
+events, whose order is the sequence number that breaks ties; most have one event, and do without a list. Only
+distinct instants go through the heap, and integers are compared faster than tuples with a sequence number.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 Action = Callable[[Any], object]
 """What happens: called with the one argument that was scheduled with it."""
+
+_Event = tuple[Action, Any]
 
 NANOSECONDS = 1_000_000_000
 """In a second."""
@@ -69,7 +71,7 @@ class EventHeap:
         self.now = 0
         self.happened = 0
         self._instants: list[int] = []  # a heap of the keys of _at
-        self._at: dict[int, list[tuple[Action, Any]]] = {}
+        self._at: dict[int, _Event | list[_Event]] = {}
         self._stopped = False
 
     def at(self, when: int, action: Action, argument: Any = None) -> None:
@@ -80,13 +82,15 @@ class EventHeap:
             action: called with the argument.
             argument: any one thing.
         """
-        instant = self._at.get(when)
-        if instant is not None:
-            instant.append((action, argument))
-            return
-        assert when >= self.now, f"At {self.now} ns something was scheduled for {when} ns, which is over."
-        self._at[when] = [(action, argument)]
-        heappush(self._instants, when)
+        there = self._at.get(when)
+        if there is None:
+            assert when >= self.now, f"At {self.now} ns something was scheduled for {when} ns, which is over."
+            self._at[when] = (action, argument)
+            heappush(self._instants, when)
+        elif isinstance(there, list):
+            there.append((action, argument))
+        else:
+            self._at[when] = [there, (action, argument)]
 
     def timer(self, when: int, action: Action, argument: Any = None) -> Timer:
         """Let something happen at an instant, unless the timer is cancelled before."""
@@ -95,17 +99,21 @@ class EventHeap:
         return timer
 
     def stop(self) -> None:
-        """Let `run` return once the present instant is over; what is still to happen stays."""
+        """Let `run` return once all that was scheduled for this instant before it began has happened."""
         self._stopped = True
 
     def run(self) -> None:
         """Let everything happen, instant by instant, until nothing is left or somebody calls `stop`."""
-        instants, at = self._instants, self._at
+        instants, take = self._instants, self._at.pop
         self._stopped = False
         while instants and not self._stopped:
             self.now = now = heappop(instants)
-            instant = at[now]
-            for action, argument in instant:  # which may append to it
+            events = take(now)
+            if isinstance(events, tuple):
+                self.happened += 1
+                action, argument = events
                 action(argument)
-            self.happened += len(instant)
-            del at[now]
+                continue
+            self.happened += len(events)
+            for action, argument in events:  # a wish for this very instant makes a new entry, which is next
+                action(argument)
