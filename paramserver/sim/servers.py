@@ -21,8 +21,7 @@ from paramserver.sim.world import Machines, World
 from paramserver.tracing import Recorder
 
 HEADER_BYTES = 100
-"""What a message weighs besides its tensors: about what gRPC and the header of a push with three tensors "
-"take."""
+"""What a message weighs besides its tensors: the header of a push with three tensors has 94."""
 
 
 class Servers:
