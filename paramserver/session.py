@@ -17,7 +17,7 @@ from paramserver import events as ev
 from paramserver.errors import Fault, JobError, RequestError, did_you_mean
 from paramserver.placement import rows, slice_shape, split
 from paramserver.rows import Gradient, Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
-from paramserver.types import Array, Shapes, Tensors
+from paramserver.types import Array, Empty, Shapes, Tensors, empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class PullExchange:
         self._session = session
         self._rows = rows or {}
         self._values = {
-            key: np.empty((len(self._rows[key]), *shape[1:]) if key in self._rows else shape, np.float32)
+            key: session.empty((len(self._rows[key]), *shape[1:]) if key in self._rows else shape)
             for key, shape in session.shapes.items()
         }
         self._headers: dict[int, ev.PullGranted] = {}
@@ -126,6 +126,7 @@ class Session:
 
     Attributes:
         granted: what the coordinator answered to the join.
+        empty: makes the arrays that pulls fill; not to be handed out again while anybody holds them.
         shapes: of every tensor, by key, in key order.
         tables: keys of which single rows may be pulled and pushed.
         shards: how many there are.
@@ -133,6 +134,7 @@ class Session:
     """
 
     granted: ev.JoinGranted
+    empty: Empty = empty
     shapes: dict[str, tuple[int, ...]] = field(init=False)
     tables: frozenset[str] = field(init=False)
     shards: int = field(init=False)

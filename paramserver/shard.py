@@ -17,7 +17,8 @@ from paramserver.optim import build_optimizer
 from paramserver.parking import NOT_BEFORE_START, Parked, ParkingLot
 from paramserver.placement import slice_shape
 from paramserver.roll import Roll
-from paramserver.weights import Empty, Gradients, Weights, empty
+from paramserver.types import Empty, empty
+from paramserver.weights import Gradients, Weights
 
 Effects = list[ev.ShardEffect]
 

@@ -7,7 +7,7 @@ sorted key order, never in the order of a dictionary.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,14 @@ Tensors = Mapping[str, Array]
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes by key."""
+
+Empty = Callable[[tuple[int, ...]], Array]
+"""Makes a float32 array of a shape, in C order, with any content."""
+
+
+def empty(shape: tuple[int, ...]) -> Array:
+    """Return a fresh float32 array with any content."""
+    return np.empty(shape, np.float32)
 
 
 def tensors_sha256(tensors: Tensors) -> str:

@@ -6,7 +6,7 @@ reference, so a reader holds one version for as long as its bytes travel, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,18 +15,10 @@ from paramserver.errors import Fault, RequestError
 from paramserver.events import Slice, Snapshot
 from paramserver.optim import Optimizer, State, apply, apply_rows, combine, combine_rows
 from paramserver.rows import Gradient, RowGradient, RowIndices, check_indices, dense
-from paramserver.types import Array
+from paramserver.types import Array, Empty, empty
 
 Gradients = Mapping[Slice, Gradient]
 """A gradient of a shard's slices, float32, each of its slice's shape; of tables all rows or some."""
-
-Empty = Callable[[tuple[int, ...]], Array]
-"""Makes a float32 array of a shape, in C order, with any content."""
-
-
-def empty(shape: tuple[int, ...]) -> Array:
-    """Return a fresh float32 array with any content."""
-    return np.empty(shape, np.float32)
 
 
 class Weights:

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError, RequestError
 from paramserver.events import Order, Report, ServerRegistered
-from server.buffers import Buffers
+from paramserver.wire.buffers import Buffers
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
 from server.link import KEEPALIVE, Link

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from paramserver.errors import Fault, JobError, RequestError
 from paramserver.events import ScoreReceived
 from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_join, encode_granted
 from paramserver.wire.refusals import status_of
 from paramserver.wire.replicas import (
@@ -22,7 +23,6 @@ from paramserver.wire.replicas import (
     encode_heartbeat_answer,
 )
 from paramserver.wire.status import ShardStanding, encode_job_status, encode_shards
-from server.buffers import Buffers
 from server.coordination import CoordinatorHost
 from server.requests import Requests, Ticket
 from server.shards import Shards

@@ -29,8 +29,8 @@ from paramserver.events import (
 from paramserver.shard import Shard
 from paramserver.types import Shapes
 from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.buffers import Buffers
 from paramserver.wire.receive import bytes_of, slice_headers
-from server.buffers import Buffers
 from server.host import Broken, HostStatistics, Lane, ShardHost
 from server.requests import Requests
 

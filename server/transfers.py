@@ -31,6 +31,7 @@ from paramserver.placement import slice_shape
 from paramserver.rows import Gradient, RowGradient, RowIndices
 from paramserver.types import Array
 from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_replica
 from paramserver.wire.numbers import named, whole
 from paramserver.wire.receive import (
@@ -44,7 +45,6 @@ from paramserver.wire.replicas import encode_verdict
 from paramserver.wire.rows import announced_rows, decode_wanted
 from paramserver.wire.status import encode_waiting
 from paramserver.wire.transfer import Run, decode_transfer, encode_transfer
-from server.buffers import Buffers
 from server.requests import Requests, Ticket
 from server.shards import Holding, Shards
 

@@ -50,9 +50,11 @@ def main(arguments: list[str]) -> int:
         for name in _BLAS_VARIABLES:
             os.environ.setdefault(name, str(threads))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own to stderr, not sentences
-    # Only now, since it imports numpy, which reads those variables once.
+    # Only now, since these import numpy, which reads those variables once.
+    from paramserver.wire.memory import keep_freed_memory
     from worker.program import run
 
+    keep_freed_memory()
     return run(options, stops)
 
 

@@ -30,6 +30,7 @@ from paramserver.rows import Gradients, RowsByKey
 from paramserver.session import Pulled, Session
 from paramserver.types import Tensors
 from paramserver.wire import paramserver_pb2 as pb
+from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_granted, encode_join
 from paramserver.wire.replicas import decode_heartbeat_answer, encode_heartbeat, encode_leave, encode_score
 from paramserver.wire.status import ShardStanding, decode_job_status, decode_shards
@@ -235,7 +236,7 @@ class _Client:
         self.sealed = self.granted.sealed
         self.heartbeat_seconds: float = reply.heartbeat_seconds
         self.connection = connection
-        self.session = Session(self.granted)
+        self.session = Session(self.granted, Buffers().empty)
         self._channels = channels
         self._transfers = Transfers(channels, self.session, limits)
 

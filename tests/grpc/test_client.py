@@ -64,6 +64,17 @@ def test_tensors_of_many_messages_arrive_whole(connection: Connection) -> None:
         np.testing.assert_allclose(after[key], first[key] - np.float32(0.5) * gradient[key], rtol=1e-5)
 
 
+def test_a_row_that_somebody_still_holds_keeps_its_memory_from_the_next_pull(connection: Connection) -> None:
+    job = replace(JOB, tensors=(TensorSpec("table", (1100, 1000)),))
+    replica = connection.join("w/0", job)
+    replica.initialise(constant(replica, 1.0))
+    row = replica.pull(0).values["table"][5]
+    replica.push(0, constant(replica, 1.0), samples=1)
+    for _ in range(3):
+        assert (replica.pull(1).values["table"] == 0.5).all()
+    assert (row == 1.0).all()
+
+
 def test_a_second_initialiser_adopts_what_is_there(connection: Connection) -> None:
     replica = connection.join("w/0", JOB)
     assert replica.initialise(constant(replica, 1.0))

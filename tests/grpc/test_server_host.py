@@ -14,7 +14,7 @@ import pytest
 from paramserver import events as ev
 from paramserver.errors import JobError, RequestError
 from paramserver.shard import Shard
-from server.buffers import SMALL_ELEMENTS, Buffers
+from paramserver.wire.buffers import SMALL_ELEMENTS, Buffers
 from server.host import Broken, Lane, ShardHost
 from server.requests import Requests
 
