@@ -21,7 +21,7 @@ condition "a reader at clock c sees every update of clock <= c - N - 1".
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -155,10 +155,6 @@ class Clocks:
     def is_live(self, rank: int) -> bool:
         """Say whether a rank counts for the slowest clock."""
         return rank in self._buckets.get(self._clock.get(rank, -1), {})
-
-    def live(self) -> Iterable[int]:
-        """Return the ranks that count."""
-        return [rank for bucket in self._buckets.values() for rank in bucket]
 
     def live_count(self) -> int:
         """Return how many ranks count."""

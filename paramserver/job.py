@@ -195,19 +195,6 @@ def job_values_from_toml(text: str, source: str) -> dict[str, Any]:
     return job_values(values, f"the job file {source}")
 
 
-def job_from_mapping(values: Mapping[str, Any], source: str) -> Job:
-    """Make a job from names and values.
-
-    Args:
-        values: fields of `Job`; what is not named keeps its default.
-        source: where they come from, for messages.
-
-    Raises:
-        RequestError: a name is unknown, or a value has the wrong type.
-    """
-    return Job(**job_values(values, source))
-
-
 def job_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return names and values as a job has them, after they have been found sound.
 

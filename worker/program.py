@@ -6,11 +6,8 @@ import logging
 from pathlib import Path
 
 from paramserver.client import Connection
-from paramserver.datasets import Splits
 from paramserver.errors import JobError, RequestError
-from paramserver.events import JobSpec
 from paramserver.job import Job, job_from_toml
-from paramserver.models import Trainable
 from paramserver.user_code import load_code
 from paramserver.workload import Workload, load_workload
 from worker.evaluate import evaluate
@@ -63,18 +60,6 @@ def run(options: Options, stops: Stops) -> int:
         log.debug("The worker ends.", exc_info=True)
         log.error("The worker failed inside: %s: %s.", type(error).__name__, error)
         return stops.code or 1
-
-
-def make_task(job: Job, splits: Splits, model: Trainable) -> tuple[JobSpec, Task]:
-    """Return what the replicas of a job agree on, and what each has to do.
-
-    Args:
-        job: resolved.
-        splits: the data.
-        model: fits the data.
-    """
-    workload = Workload(job, splits, model)
-    return workload.spec, task_of(workload)
 
 
 def task_of(workload: Workload) -> Task:

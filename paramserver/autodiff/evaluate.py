@@ -62,7 +62,6 @@ class Evaluator:
         with_respect_to: Iterable[str] = (),
         float_dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        self._graph = graph
         self._output = graph.position(output)
         self._dtype = np.dtype(float_dtype)
         self._wanted = {name: graph.position(name) for name in with_respect_to}

@@ -231,11 +231,6 @@ class Receiver:
         )
 
 
-def empty_arrays(slices: Iterable[Slice], shapes: Shapes) -> dict[Slice, Array]:
-    """Return arrays of slices' shapes with any content, for a receiver to fill."""
-    return {part: np.empty(slice_shape(shapes[part.key], part), np.float32) for part in slices}
-
-
 def bytes_of(slices: Iterable[Slice], shapes: Shapes) -> int:
     """Return how many bytes the slices' values have."""
     return sum(prod(slice_shape(shapes[part.key], part)) * BYTES_PER_ELEMENT for part in slices)

@@ -18,14 +18,15 @@ from paramserver.datasets import Splits
 from paramserver.errors import JobError, RequestError
 from paramserver.events import JobSpec, JobStatus, Score
 from paramserver.job import Job
-from paramserver.models import Model, build_model
+from paramserver.models import Model, Trainable, build_model
 from paramserver.optim import build_optimizer
 from paramserver.sequential import train_sequentially
 from paramserver.training import Step
 from paramserver.types import Tensors, tensors_sha256
+from paramserver.workload import Workload
 from worker.evaluate import evaluate
 from worker.pool import Pool
-from worker.program import make_task
+from worker.program import task_of
 from worker.replica import Task
 
 
@@ -77,6 +78,12 @@ def finished(connection: Connection) -> JobStatus:
     assert status is not None
     assert (status.ended, status.reason) == (True, "")
     return status
+
+
+def make_task(job: Job, splits: Splits, model: Trainable) -> tuple[JobSpec, Task]:
+    """Return what the replicas of a job agree on, and what each has to do."""
+    workload = Workload(job, splits, model)
+    return workload.spec, task_of(workload)
 
 
 def totals(status: JobStatus, what: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramserver.errors import RequestError
-from paramserver.job import Job, job_from_mapping, job_from_toml
+from paramserver.job import Job, job_from_toml, job_values
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # what a file in UTF-8 can hold
 VALUES = {
@@ -105,7 +105,7 @@ def test_what_is_out_of_range_is_refused_by_name(changes, sentence):
 
 def test_a_wrong_value_is_named_with_its_source():
     with pytest.raises(RequestError, match="but the command line has it"):
-        job_from_mapping({"epoc": 3}, "the command line")
+        job_values({"epoc": 3}, "the command line")
 
 
 def test_what_replicas_and_servers_agree_on():

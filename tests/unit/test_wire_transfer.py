@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from paramserver.errors import Fault, RequestError
 from paramserver.events import Slice
+from paramserver.placement import slice_shape
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.receive import (
     NotFiniteError,
     Receiver,
     bytes_of,
     check_announced,
-    empty_arrays,
     slice_headers,
 )
 from paramserver.wire.transfer import CHUNK_BYTES_MAX, Run, decode_transfer, encode_transfer
@@ -181,7 +181,8 @@ def test_the_announcement_of_a_shard_is_accepted_and_any_other_is_not() -> None:
     slices = SLICES[1:]
     right = slice_headers(slices, SHAPES)
     check_announced(right, slices, SHAPES)
-    assert bytes_of(slices, SHAPES) == sum(array.nbytes for array in empty_arrays(slices, SHAPES).values())
+    arrays = [np.empty(slice_shape(SHAPES[part.key], part), np.float32) for part in slices]
+    assert bytes_of(slices, SHAPES) == sum(array.nbytes for array in arrays)
     with pytest.raises(RequestError, match=r"Expected 3 slices, and found 2: rows 0 to 599 of tensor 'c'"):
         check_announced(right[:2], slices, SHAPES)
     with pytest.raises(RequestError, match=r"Expected 2 slices, and found 3: rows 0 to 599 of tensor 'c'"):
