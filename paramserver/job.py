@@ -56,6 +56,7 @@ class Job:
         step_timeout: seconds that one step may take.
         start_timeout: seconds that all processes have to come up and join.
         blas_threads: threads of the linear-algebra library in each process; 0 leaves it alone.
+        trace: what every thread and shard does is recorded, as ``trace.json`` in the run folder.
     """
 
     data: str = "digits"
@@ -83,6 +84,7 @@ class Job:
     step_timeout: float = 600.0
     start_timeout: float = 60.0
     blas_threads: int = 1
+    trace: bool = False
 
     @property
     def replicas(self) -> int:
@@ -224,10 +226,10 @@ def job_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     return checked
 
 
-_KINDS = {str: "a text in quotes", int: "a whole number", float: "a number"}
+_KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _toml(value: str | int | float) -> str:
+def _toml(value: str | int | float | bool) -> str:
     # JSON and TOML write texts and numbers alike, but TOML knows no surrogate pairs and escapes DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
@@ -249,6 +251,11 @@ def _check(job: Job) -> None:
             raise RequestError(
                 f"'{name}' is one of {', '.join(allowed)}, not '{value}'.{did_you_mean(value, allowed)}"
             )
+    if job.trace and job.engine == "sequential":
+        raise RequestError(
+            "The sequential engine has no threads or shards whose work could be recorded. Leave 'trace' "
+            "out, or choose another engine."
+        )
     parse_split(job.split)
     if not 0 <= job.target_accuracy <= 1:
         raise RequestError(

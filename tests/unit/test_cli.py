@@ -66,6 +66,7 @@ def test_every_key_of_a_job_is_an_option_with_its_default_in_the_help():
         "code": "none",
         "clip_norm": "none",
         "target_accuracy": "none",
+        "trace": "",  # a flag
     }
     options = {option.name: option for option in typer.main.get_command(app).commands["train"].params}
     for field in fields(Job):
@@ -106,6 +107,7 @@ def test_version_and_help_go_to_standard_output(capsys):
         (["train", "--threads", "2000"], "samples are too few for 4000 replicas"),
         (["train", "--ssp"], "There is no option --ssp."),
         (["train", "--split", "by-lable"], "Did you mean 'by-label'?"),
+        (["train", "--engine", "sequential", "--trace"], "The sequential engine has no threads or shards"),
         (["train", "--target-accuracy", "95"], "'target_accuracy' must be from 0 to 1"),
         (["train", "missing.py"], "missing.py cannot be read: No such file"),
         (["train", "a.py", "--code", "b.py"], "a.py and --code b.py are both Python files. Give one."),

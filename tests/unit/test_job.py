@@ -13,6 +13,7 @@ from paramserver.job import Job, job_from_toml, job_values
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # what a file in UTF-8 can hold
 VALUES = {
+    bool: st.booleans(),
     str: TEXTS,
     int: st.integers(-(2**63), 2**63 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
@@ -57,6 +58,7 @@ def test_what_is_not_in_a_file_keeps_its_default():
         ("epochs = true", "must be a whole number, but it is the bool True"),
         ("lr = true", "must be a number, but it is the bool True"),
         ("data = 3", "must be a text in quotes, but it is the int 3"),
+        ("trace = 1", "'trace' in the job file job.toml must be true or false, but it is the int 1"),
         ("model = ['mlp']", "must be a text in quotes"),
         ("[data]\nname = 'digits'", "must be a text in quotes"),
         ("epochs =", "job file job.toml is not valid TOML"),

@@ -1,0 +1,265 @@
+"""The options that every command with a job has, declared once.
+
+Such a command writes one parameter ``given`` where they belong, and `takes_job` puts them in its place; the
+command is handed one dictionary of those that were really given. So a new key of a job is one line here,
+and all commands have it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tomllib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paramserver.errors import RequestError
+
+WHAT = "What is trained"
+WHO = "By how many"
+HOW = "How"
+RUN = "The run"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOption:
+    """One key of a job as an option.
+
+    Attributes:
+        name: of the field of `paramserver.job.Job`.
+        kind: of its value; a bool is a flag.
+        default: as the help names it; None: not at all.
+        text: of the help.
+        panel: of the help.
+        metavar: what stands for the value.
+    """
+
+    name: str
+    kind: type[str] | type[int] | type[float] | type[bool]
+    default: str | int | None
+    text: str
+    panel: str
+    metavar: str = "N"
+
+    def parameter(self) -> inspect.Parameter:
+        """Return it as a command's parameter, which is None where the option was not given."""
+        told = "" if self.default is None else f" (default: {self.default})"
+        option = typer.Option(
+            f"--{self.name.replace('_', '-')}",
+            help=f"{self.text}{told}",
+            show_default=False,
+            rich_help_panel=self.panel,
+            metavar=self.metavar,
+        )
+        annotation: Any = Annotated[self.kind | None, option]
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        )
+
+
+JOB_OPTIONS = (
+    JobOption(
+        "data",
+        str,
+        "digits",
+        "Data set: a name (see paramserver data list), FILE.npz or FILE.csv.",
+        WHAT,
+        "NAME",
+    ),
+    JobOption("data_dir", str, "the usual places", "Folder in which data files are looked for.", WHAT, "DIR"),
+    JobOption(
+        "model", str, "mlp:128", "Model, such as cnn or mlp:256,128; see paramserver models.", WHAT, "MODEL"
+    ),
+    JobOption("code", str, "none", "Python file with a model, data or both of your own.", WHAT, "FILE.py"),
+    JobOption(
+        "split", str, "iid", "How samples are dealt to replicas: iid, by-label or dirichlet:A.", WHAT, "HOW"
+    ),
+    JobOption("consistency", str, "sync", "Consistency model: sync, async or ssp:N.", HOW, "MODEL"),
+    JobOption("servers", int, 1, "Server processes.", WHO),
+    JobOption("shards", int, 2, "Shards of each server.", WHO),
+    JobOption("workers", int, 2, "Worker processes.", WHO),
+    JobOption("threads", int, 2, "Threads of each worker; each is a replica.", WHO),
+    JobOption(
+        "optimizer",
+        str,
+        "adam",
+        "Optimizer, such as sgd, momentum:0.8 or adam+decay:0.001; see paramserver optimizers.",
+        HOW,
+        "NAME",
+    ),
+    JobOption("lr", float, "the optimizer's usual one", "Learning rate per update.", HOW, "RATE"),
+    JobOption(
+        "schedule",
+        str,
+        "cosine",
+        "Learning rate over time, such as constant, cosine or warmup:5%+cosine; see optimizers.",
+        HOW,
+        "NAME",
+    ),
+    JobOption("clip_norm", float, "none", "Longest gradient that is not scaled down to this.", HOW, "NORM"),
+    JobOption("batch", int, 32, "Samples of one replica's step.", HOW),
+    JobOption("epochs", int, 50, "Passes over the training set.", HOW),
+    JobOption(
+        "target_accuracy", float, "none", "Validation accuracy at which the job ends early.", HOW, "SHARE"
+    ),
+    JobOption("seed", int, 0, "Seed of all chance, from 0.", HOW),
+    JobOption(
+        "engine",
+        str,
+        "local",
+        "local (processes on this machine) or sequential (one plain loop).",
+        RUN,
+        "NAME",
+    ),
+    JobOption(
+        "on_death",
+        str,
+        "auto",
+        "What the death of a replica means: restart, drop, or auto (sync restarts, others drop).",
+        RUN,
+        "WHAT",
+    ),
+    JobOption(
+        "lease_seconds",
+        float,
+        10,
+        "A replica unheard of for this long, in seconds, is dead.",
+        RUN,
+        "SECONDS",
+    ),
+    JobOption("step_timeout", float, 600, "Seconds that one step may take.", RUN, "SECONDS"),
+    JobOption(
+        "start_timeout", float, 60, "Seconds that all processes have to come up and join.", RUN, "SECONDS"
+    ),
+    JobOption("blas_threads", int, 1, "Threads of linear algebra in each process; 0 leaves them alone.", RUN),
+    JobOption(
+        "trace",
+        bool,
+        None,
+        "Record what every thread and shard does, as trace.json in the run folder.",
+        RUN,
+        "",
+    ),
+)
+
+JobFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[JOB.toml|CODE.py]",
+        help="A job file, whose keys are the options below, or Python with a model or data of your own.",
+        show_default=False,
+    ),
+]
+"""The job file, or the Python file, that a command with a job takes as its argument."""
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Run folder, new or empty. (default: runs/<UTC time>-<n>)",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", metavar="", help="Show no progress.", rich_help_panel=RUN)]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        metavar="",
+        help="Print the summary as one JSON document instead of tables.",
+        rich_help_panel=RUN,
+    ),
+]
+
+
+def takes_job(
+    command: Callable[..., int] | None = None, *, without: Collection[str] = ()
+) -> Callable[..., Any]:
+    """Give a command the options of a job in place of its parameter ``given``.
+
+    Args:
+        command: whose other parameters are annotated as typer reads them.
+        without: names of the keys that it does not take.
+
+    Returns:
+        The command as typer registers it, or what makes it of one where none was given.
+    """
+    if command is None:
+        return lambda one: takes_job(one, without=without)
+    names = [option.name for option in JOB_OPTIONS if option.name not in without]
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name == "given":
+            parameters += [option.parameter() for option in JOB_OPTIONS if option.name in names]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def with_options(**values: Any) -> int:
+        said = {name: values.pop(name) for name in names}
+        # A flag that is not there says nothing: a job file may have set its key.
+        given = {name: value for name, value in said.items() if value is not None and value is not False}
+        return command(given=given, **values)
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
+
+
+def read_job_file(job_file: Path | None, given: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Read the argument of a command with a job, and fix the threads of linear algebra by it.
+
+    To be called before numpy is imported: later the threads could not be fixed any more.
+
+    Args:
+        job_file: a job file, or a Python file, which is the same as ``--code``; None for none.
+        given: options of the command line.
+
+    Returns:
+        The text of the job file, its name (both empty where there is none), and the options.
+
+    Raises:
+        RequestError: it cannot be read, or two Python files are named.
+    """
+    if job_file is not None and job_file.suffix == ".py":
+        if "code" in given:
+            raise RequestError(f"{job_file} and --code {given['code']} are both Python files. Give one.")
+        given, job_file = {**given, "code": str(job_file)}, None
+    text = "" if job_file is None else read_text(job_file, "job file")
+    _fix_blas_threads(text, given)
+    return text, "" if job_file is None else str(job_file), given
+
+
+def read_text(path: Path, what: str) -> str:
+    """Return the text of a TOML file.
+
+    Args:
+        path: of the file.
+        what: it is, for messages, such as ``job file``.
+
+    Raises:
+        RequestError: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"The {what} {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"The {what} {path} is not UTF-8 text, as TOML has to be.") from None
+
+
+def _fix_blas_threads(text: str, given: dict[str, Any]) -> None:
+    from paramserver.launch.programs import blas_environment
+
+    try:
+        wanted = {"blas_threads": 1, **tomllib.loads(text), **given}["blas_threads"]
+    except tomllib.TOMLDecodeError:
+        return  # whoever reads the whole job says so
+    if isinstance(wanted, int):
+        os.environ.update(blas_environment(wanted))
