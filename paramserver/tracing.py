@@ -2,8 +2,9 @@
 
 A row is a replica's thread or a shard's handler. A replica's row has ``pull``, with ``wait`` inside it,
 ``compute`` and ``push``; a shard's has ``apply``. An arrow goes from a push to where it is applied and on
-to the first pull that sees it. Real and virtual time record the same, and `chrome_trace` writes both in the
-Chrome trace event format, which Perfetto (https://ui.perfetto.dev) opens.
+to the first pull that sees it. Real and virtual time record the same; `chrome_trace` writes both in the
+Chrome trace event format, which Perfetto (https://ui.perfetto.dev) opens, and `read_chrome_trace` reads them
+back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import json
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
+
+from paramserver.errors import RequestError
 
 Note = str | int | float
 
@@ -25,7 +29,9 @@ COLOURS = {
 }
 """Names of Chrome's own palette, so that a kind of span looks the same in every trace."""
 
-_STAGES = {"leaves": "s", "passes": "t", "arrives": "f"}
+Stage = Literal["leaves", "passes", "arrives"]
+_STAGES: dict[Stage, str] = {"leaves": "s", "passes": "t", "arrives": "f"}
+_STAGE_OF = {letter: stage for stage, letter in _STAGES.items()}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,12 +73,14 @@ class Arrow:
     """
 
     name: str
-    stage: Literal["leaves", "passes", "arrives"]
+    stage: Stage
     row: Row
     at: int
 
 
 Record = Span | Arrow
+Trace = tuple[tuple[Row, ...], tuple[Record, ...]]
+"""Rows in the order in which they are shown, and records in any."""
 
 
 class Recorder:
@@ -99,12 +107,17 @@ class Recorder:
         return tuple(self._records)
 
 
-def chrome_trace(records: Iterable[Record], rows: Iterable[Row] = ()) -> bytes:
+def chrome_trace(
+    records: Iterable[Record],
+    rows: Iterable[Row] = (),
+    notes: Mapping[str, Note] = MappingProxyType({}),
+) -> bytes:
     """Write records as a file of Chrome trace events.
 
     Args:
         records: in any order.
         rows: to be shown in this order, before any others that the records have.
+        notes: about the trace as a whole, by name.
 
     Returns:
         JSON, the same bytes for the same arguments. Times are in microseconds with up to three decimals.
@@ -128,7 +141,107 @@ def chrome_trace(records: Iterable[Record], rows: Iterable[Row] = ()) -> bytes:
         events.append(_named("thread_sort_index", place, {"sort_index": place["tid"]}))
     events += [_event(record, places[record.row]) for record in records]
     lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
-    return f'{{"displayTimeUnit":"ms","traceEvents":[\n{lines}\n]}}\n'.encode()
+    other = f'"otherData":{json.dumps(dict(notes), separators=(",", ":"))},' if notes else ""
+    return f'{{"displayTimeUnit":"ms",{other}"traceEvents":[\n{lines}\n]}}\n'.encode()
+
+
+def read_chrome_trace(data: bytes) -> Trace:
+    """Read a file that `chrome_trace` wrote.
+
+    Args:
+        data: the whole file.
+
+    Returns:
+        The rows in the order in which they are shown, and the records in the order of the file.
+
+    Raises:
+        RequestError: it is no such file.
+
+    Example:
+        >>> row = Row("server0", "shard 0")
+        >>> read_chrome_trace(chrome_trace([Span(row, "apply", 1500, 4000)]))[1]
+        (Span(row=Row(process='server0', thread='shard 0'), name='apply', begin=1500, end=4000, notes={}),)
+    """
+    events = _load(data)["traceEvents"]
+    rows, records = dict[tuple[int, int], Row](), list[Record]()
+    processes: dict[int, str] = {}
+    for number, event in enumerate(events, 1):
+        try:
+            match event["ph"]:
+                case "M" if event["name"] == "process_name":
+                    processes[event["pid"]] = _text(event["args"]["name"])
+                case "M" if event["name"] == "thread_name":
+                    place = event["pid"], event["tid"]
+                    rows[place] = Row(processes[event["pid"]], _text(event["args"]["name"]))
+                case "M":
+                    pass
+                case _:
+                    records.append(_record(event, rows[event["pid"], event["tid"]]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise RequestError(
+                f"Event {number} of the trace is none that paramserver writes: {json.dumps(event)[:100]}. "
+                f"{_EXPECTED}"
+            ) from None
+    return tuple(rows.values()), tuple(records)
+
+
+def read_trace_notes(data: bytes) -> dict[str, Note]:
+    """Read what a file that `chrome_trace` wrote says about the trace as a whole.
+
+    Raises:
+        RequestError: it is no such file.
+
+    Example:
+        >>> read_trace_notes(chrome_trace([], notes={"forgotten": 3}))
+        {'forgotten': 3}
+    """
+    try:
+        return _notes(_load(data).get("otherData", {}))
+    except TypeError:
+        raise RequestError(
+            f"The notes of the trace ('otherData') are no texts and numbers. {_EXPECTED}"
+        ) from None
+
+
+_EXPECTED = "Expected a trace.json that 'paramserver train --trace' or 'paramserver simulate --trace' wrote."
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"The trace is not JSON: {error}. {_EXPECTED}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("traceEvents"), list):
+        raise RequestError(f"The file is JSON, but it has no list 'traceEvents'. {_EXPECTED}")
+    return found
+
+
+def _record(event: Mapping[str, Any], row: Row) -> Record:
+    at = _nanoseconds(event["ts"])
+    if event["ph"] in _STAGE_OF:
+        return Arrow(_text(event["id"]), _STAGE_OF[event["ph"]], row, at)
+    name, duration = _text(event["name"]), _nanoseconds(event["dur"])
+    if event["ph"] != "X" or event["cat"] != name or duration < 0:
+        raise ValueError
+    return Span(row, name, at, at + duration, _notes(event["args"]))
+
+
+def _nanoseconds(microseconds: float) -> int:
+    if not isinstance(microseconds, int | float):
+        raise TypeError
+    return round(microseconds * 1000)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _notes(value: object) -> dict[str, Note]:
+    if not isinstance(value, dict) or not all(isinstance(note, Note) for note in value.values()):
+        raise TypeError
+    return value
 
 
 def _named(what: str, place: Mapping[str, int], arguments: Mapping[str, Note]) -> dict[str, Any]:
