@@ -1,4 +1,7 @@
+from collections.abc import Iterator
+
 import pytest
+from hosts import Hosts, NoHostsError, two_hosts
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -7,3 +10,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write golden transcripts anew; a test whose text has changed still fails, so read the diff",
     )
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    """Two hosts with a cable between them, where this machine allows it."""
+    try:
+        with two_hosts() as pair:
+            yield pair
+    except NoHostsError as error:
+        pytest.skip(str(error))
