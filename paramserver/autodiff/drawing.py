@@ -10,14 +10,12 @@ from typing import Final
 from paramserver.autodiff.graph import Graph, Node
 from paramserver.autodiff.layout import Box, Layout, lay_out
 from paramserver.autodiff.shapes import shape_text
+from paramserver.svg import CHARACTER, FONT, opening
 
 MARGIN: Final = 24.0
 LAYER_PADDING: Final = 10.0
 LAYER_LINE: Final = 6.0
 """Room at the bottom of a layer, beyond its padding, for its name."""
-
-CHARACTER: Final = 6.9
-"""Width of a character, in pixels: somewhat more than that of 12 px sans-serif, which differs by machine."""
 
 COLOURS: Final = {
     "input": ("#e3f3e6", "#3f8f52"),
@@ -27,14 +25,14 @@ COLOURS: Final = {
 }
 """Fill and outline by the part that a node plays."""
 
-STYLE: Final = """
-text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #1f2933; }
-.name { font-weight: 600; text-anchor: middle; }
-.value { font-size: 10.5px; fill: #52606d; text-anchor: middle; }
-.layer { font-size: 10.5px; font-weight: 600; fill: #7b8794; }
-.title { font-size: 15px; font-weight: 600; }
-.edge { fill: none; stroke: #7b8794; stroke-width: 1.3; marker-end: url(#arrow); }
-.learnt { stroke: #c9a14a; }
+STYLE: Final = f"""
+text {{ font: 12px {FONT}; fill: #1f2933; }}
+.name {{ font-weight: 600; text-anchor: middle; }}
+.value {{ font-size: 10.5px; fill: #52606d; text-anchor: middle; }}
+.layer {{ font-size: 10.5px; font-weight: 600; fill: #7b8794; }}
+.title {{ font-size: 15px; font-weight: 600; }}
+.edge {{ fill: none; stroke: #7b8794; stroke-width: 1.3; marker-end: url(#arrow); }}
+.learnt {{ stroke: #c9a14a; }}
 """.strip()
 
 
@@ -57,8 +55,7 @@ def svg(graph: Graph, title: str = "") -> str:
     across, down = (wide - layout.width) / 2, MARGIN + head
     read = {name for node in graph.nodes for name in node.inputs}
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{high:.0f}" '
-        f'viewBox="0 0 {wide:.0f} {high:.0f}" role="img" aria-label="{escape(title or summary)}">',
+        opening(wide, high, title or summary),
         f"<style>{STYLE}</style>",
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0,0.5 L8,4 L0,7.5 z" fill="#7b8794"/></marker></defs>',
