@@ -217,7 +217,11 @@ class Membership:
                 member.steps,
                 member.phase,
                 now - member.heard,
-                replace(merge_counters([*member.earlier, member.counters]), loss=member.counters.loss),
+                replace(
+                    merge_counters([*member.earlier, member.counters]),
+                    loss=member.counters.loss,
+                    latest_staleness=member.counters.latest_staleness,
+                ),
             )
             for member in self._ranks.values()
         )

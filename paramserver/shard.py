@@ -45,6 +45,7 @@ class Shard:
         self._round: dict[int, ev.PushReceived] = {}  # the open round's gradients, by rank
         self._parked = ParkingLot()
         self._pushes: Counter[str] = Counter()
+        self._staleness: Counter[int] = Counter()
 
     def handle(self, event: ev.ShardEvent, now: float) -> Effects:
         """Take one event in and return what is to be done about it, in order.
@@ -89,6 +90,7 @@ class Shard:
             sum(value.nbytes for value in newest.values.values()) if newest else 0,
             tuple((parked.replica.rank, self._why(parked)) for parked in self._parked),
             dict(self._pushes),
+            dict(self._staleness),
         )
 
     # ------------------------------------------------------------------------------------------- orders
@@ -161,7 +163,7 @@ class Shard:
         for rank, push in self._round.items():
             verdict = _round_verdict(order.round, push, weights.newest.version, rank in pushes)
             self._roll.pushed(push, verdict)
-            self._pushes[verdict.outcome.value] += 1
+            self._count(verdict)
             self._pushes[ev.Outcome.BUFFERED.value] -= 1
         self._round.clear()
         return self._wake()
@@ -274,7 +276,7 @@ class Shard:
             weights.update(push.gradients)
             verdict = ev.Verdict(ev.Outcome.APPLIED, before + 1, staleness=before - push.version)
         self._roll.pushed(push, verdict)
-        self._pushes[verdict.outcome.value] += 1
+        self._count(verdict)
         effects: Effects = [ev.PushAnswered(push.request, verdict)]
         if gathers:
             report = ev.Contributed(self.index, push.sequence, rank, push.samples, push.refusal)
@@ -327,6 +329,11 @@ class Shard:
         weights = self._known_weights()
         clocks, verdicts = self._clocks.as_dict(), self._roll.verdicts()
         return ev.CutTaken(event.request, self.index, weights.newest, weights.copy_state(), clocks, verdicts)
+
+    def _count(self, verdict: ev.Verdict) -> None:
+        self._pushes[verdict.outcome.value] += 1
+        if verdict.outcome is ev.Outcome.APPLIED:
+            self._staleness[verdict.staleness] += 1
 
     def _is_open(self) -> bool:
         return self._started and self._known_weights().sealed

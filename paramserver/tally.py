@@ -47,6 +47,7 @@ class Tally:
         self._samples: Counter[str] = Counter()
         self._staleness: Counter[int] = Counter()
         self._clock_gap: Counter[int] = Counter()
+        self._latest_staleness: int | None = None
         self._losses: deque[float] = deque(maxlen=RECENT_STEPS)
         self._undecided: int | None = None  # samples of the push whose fate is not known yet
 
@@ -71,6 +72,7 @@ class Tally:
             return
         if verdict.outcome is Outcome.APPLIED:
             self._staleness[verdict.staleness] += 1
+            self._latest_staleness = verdict.staleness
         self._close(verdict.outcome.value)
 
     def pulled(self, clock_gap: int, verdict: Verdict | None) -> None:
@@ -99,6 +101,7 @@ class Tally:
             dict(self._clock_gap),
             seconds,
             sum(self._losses) / len(self._losses) if self._losses else math.nan,
+            self._latest_staleness,
         )
 
     def _close(self, name: str) -> None:

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from paramserver.errors import Fault, JobError, RequestError
-from paramserver.events import ScoreReceived
+from paramserver.events import JobStatus, ScoreReceived
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_join, encode_granted
@@ -22,7 +22,7 @@ from paramserver.wire.replicas import (
     decode_score,
     encode_heartbeat_answer,
 )
-from paramserver.wire.status import ShardStanding, encode_job_status, encode_shards
+from paramserver.wire.status import ServerStanding, ShardStanding, encode_status
 from server.coordination import CoordinatorHost
 from server.requests import Requests, Ticket
 from server.shards import Shards
@@ -68,6 +68,12 @@ class Service:
         self._coordinator_address = coordinator_address
         self._job_bytes_max = job_bytes_max
         self._transfers = Transfers(shards, requests, buffers)
+
+    async def status(self) -> tuple[JobStatus | None, ServerStanding]:
+        """Return how the job stands, if the coordinator is here, and how this server does."""
+        shards = tuple(await standings(self._shards))
+        standing = ServerStanding(shards, self._transfers.received_bytes, self._transfers.sent_bytes)
+        return None if self._coordinator is None else self._coordinator.status(), standing
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server needs to serve these calls."""
@@ -118,9 +124,7 @@ class Service:
         return pb.ScoreReply()
 
     async def _status(self, _: pb.StatusRequest, __: Context) -> pb.StatusReply:
-        now = asyncio.get_running_loop().time()
-        job = None if self._coordinator is None else encode_job_status(self._coordinator.status())
-        return pb.StatusReply(job=job, shards=encode_shards(await standings(self._shards), now))
+        return encode_status(*await self.status(), asyncio.get_running_loop().time())
 
     async def _ask(self, event: Any, ticket: Ticket) -> Any:
         """Bring an event to the coordinator and wait for its answer."""

@@ -59,24 +59,31 @@ WAITING_SECONDS = 1.0
 
 
 class Transfers:
-    """The calls that move tensors, to and from the shards of this server."""
+    """The calls that move tensors, to and from the shards of this server.
+
+    Attributes:
+        received_bytes: of the messages that brought tensors so far.
+        sent_bytes: of the messages that took tensors away so far.
+    """
 
     def __init__(self, shards: Shards, requests: Requests, buffers: Buffers) -> None:
         self._buffers = buffers
         self._shards = shards
         self._requests = requests
         self._loop = asyncio.get_running_loop()
+        self.received_bytes = 0
+        self.sent_bytes = 0
 
     async def initialise(self, _: object, context: Context) -> pb.InitialiseReply:
         """Stage the first weights on one shard."""
-        message, runs = await _first_message(pb.InitialiseRequest, context)
+        message, runs = await self._first_message(pb.InitialiseRequest, context)
         header = message.header
         holding = self._shards.holding(header.shard)
         initialiser = named(header.initialiser, "initialiser")
         check_announced(header.slices, holding.slices, holding.shapes)
         values = self._empty(holding.slices, holding)
         receiver = Receiver(values, finite_from="the initialiser")
-        await _receive(pb.InitialiseRequest, runs, receiver, holding, context)
+        await self._receive(pb.InitialiseRequest, runs, receiver, holding, context)
         ticket = self._requests.open()
         self._shards.submit(header.shard, InitialiseReceived(ticket.number, initialiser, values))
         effect = await self._answer(ticket)
@@ -84,7 +91,7 @@ class Transfers:
 
     async def push(self, _: object, context: Context) -> pb.Verdict:
         """Take one gradient for one shard."""
-        message, runs = await _first_message(pb.PushRequest, context)
+        message, runs = await self._first_message(pb.PushRequest, context)
         header = message.header
         holding = self._shards.holding(header.shard)
         replica = decode_replica(header.replica)
@@ -96,7 +103,7 @@ class Transfers:
         arrays = self._empty(slices, holding, rows)
         try:
             receiver = Receiver(arrays, finite_from=f"replica {replica.rank}")
-            await _receive(pb.PushRequest, runs, receiver, holding, context)
+            await self._receive(pb.PushRequest, runs, receiver, holding, context)
         except NotFiniteError as error:
             # The round must not wait for a gradient that will not come: it counts as one of no samples.
             verdict = await self._push(header, {}, str(error))
@@ -190,6 +197,7 @@ class Transfers:
         values = await asyncio.to_thread(granted.values) if many else granted.values()
         arrays = [values[part] for part in holding.slices]
         for raw in encode_transfer(pb.PullReply(header=header), arrays):
+            self.sent_bytes += len(raw)
             await context.write(raw)
 
     def _empty(
@@ -206,45 +214,52 @@ class Transfers:
         finally:
             self._requests.close(ticket)
 
+    async def _first_message(self, kind: type[Incoming], context: Context) -> tuple[Incoming, list[Run]]:
+        """Read the message that has the header.
 
-async def _first_message(kind: type[Incoming], context: Context) -> tuple[Incoming, list[Run]]:
-    """Read the message that has the header.
+        Raises:
+            RequestError: there is none.
+        """
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            raise RequestError(
+                f"The stream ended before its first {kind.DESCRIPTOR.name}, which has the header."
+            )
+        self.received_bytes += len(raw)
+        message, runs = decode_transfer(kind, raw)
+        if not message.HasField("header"):
+            raise RequestError(f"The first {kind.DESCRIPTOR.name} has to have the header, and it has none.")
+        return message, runs
 
-    Raises:
-        RequestError: there is none.
-    """
-    raw = await context.read()
-    if raw is grpc.aio.EOF:
-        raise RequestError(f"The stream ended before its first {kind.DESCRIPTOR.name}, which has the header.")
-    message, runs = decode_transfer(kind, raw)
-    if not message.HasField("header"):
-        raise RequestError(f"The first {kind.DESCRIPTOR.name} has to have the header, and it has none.")
-    return message, runs
+    async def _receive(
+        self,
+        kind: type[Incoming],
+        runs: Iterable[Run],
+        receiver: Receiver,
+        holding: Holding,
+        context: Context,
+    ) -> None:
+        """Read the chunks of a stream to its end.
 
-
-async def _receive(
-    kind: type[Incoming], runs: Iterable[Run], receiver: Receiver, holding: Holding, context: Context
-) -> None:
-    """Read the chunks of a stream to its end.
-
-    Raises:
-        RequestError: they are not what was announced.
-        JobError: they did not come within the job's step timeout.
-    """
-    seconds = holding.job.step_timeout_seconds
-    receiver.feed(runs)
-    try:
-        async with asyncio.timeout(seconds):
-            while (raw := await context.read()) is not grpc.aio.EOF:
-                message, more = decode_transfer(kind, raw)
-                if message.HasField("header"):
-                    raise RequestError(
-                        f"Only the first {kind.DESCRIPTOR.name} has a header, and another came."
-                    )
-                receiver.feed(more)
-    except TimeoutError:
-        raise JobError(
-            f"The stream did not end within the step timeout of {seconds:g} s. Send it again.",
-            Failure.DEADLINE,
-        ) from None
-    receiver.finish()
+        Raises:
+            RequestError: they are not what was announced.
+            JobError: they did not come within the job's step timeout.
+        """
+        seconds = holding.job.step_timeout_seconds
+        receiver.feed(runs)
+        try:
+            async with asyncio.timeout(seconds):
+                while (raw := await context.read()) is not grpc.aio.EOF:
+                    self.received_bytes += len(raw)
+                    message, more = decode_transfer(kind, raw)
+                    if message.HasField("header"):
+                        raise RequestError(
+                            f"Only the first {kind.DESCRIPTOR.name} has a header, and another came."
+                        )
+                    receiver.feed(more)
+        except TimeoutError:
+            raise JobError(
+                f"The stream did not end within the step timeout of {seconds:g} s. Send it again.",
+                Failure.DEADLINE,
+            ) from None
+        receiver.finish()

@@ -82,6 +82,8 @@ class Counters:
         clock_gap: how many granted reads had each clock gap (largest over the shards), in clocks.
         seconds: wall seconds by the names in ``PHASES``.
         loss: mean training loss of the most recent steps; NaN before the first.
+        latest_staleness: of the newest applied push (largest over the shards), in versions; None before the
+            first, and for several replicas together.
     """
 
     gradients: Mapping[str, int] = field(default_factory=dict)
@@ -90,3 +92,4 @@ class Counters:
     clock_gap: Mapping[int, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     loss: float = float("nan")
+    latest_staleness: int | None = None

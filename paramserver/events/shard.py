@@ -258,6 +258,7 @@ class ShardStatistics:
         bytes: of its weights.
         parked: for each parked pull the rank that waits and for whom.
         pushes: received pushes by the verdict they got first, and ``duplicate``.
+        staleness: applied pushes by their staleness here, in versions.
     """
 
     shard: int
@@ -266,3 +267,4 @@ class ShardStatistics:
     bytes: int
     parked: tuple[tuple[int, PullParked], ...]
     pushes: Mapping[str, int]
+    staleness: Mapping[int, int] = field(default_factory=dict)

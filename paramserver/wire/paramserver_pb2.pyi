@@ -510,6 +510,7 @@ class Counters(google.protobuf.message.Message):
     CLOCK_GAP_FIELD_NUMBER: builtins.int
     SECONDS_FIELD_NUMBER: builtins.int
     LOSS_FIELD_NUMBER: builtins.int
+    LATEST_STALENESS_FIELD_NUMBER: builtins.int
     gradients_computed: builtins.int
     """Pushes by what became of them: computed = applied + dropped + fenced + partial + lost at the end."""
     gradients_applied: builtins.int
@@ -528,6 +529,8 @@ class Counters(google.protobuf.message.Message):
     samples_lost: builtins.int
     loss: builtins.float
     """mean training loss of the latest steps; NaN before the first"""
+    latest_staleness: builtins.int
+    """Of the newest applied push (largest over the shards), in versions; absent before the first."""
     @property
     def staleness(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
         """applied pushes by staleness (largest over the shards), in versions"""
@@ -560,8 +563,11 @@ class Counters(google.protobuf.message.Message):
         clock_gap: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
         seconds: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         loss: builtins.float = ...,
+        latest_staleness: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["clock_gap", b"clock_gap", "gradients_applied", b"gradients_applied", "gradients_computed", b"gradients_computed", "gradients_dropped", b"gradients_dropped", "gradients_duplicate", b"gradients_duplicate", "gradients_fenced", b"gradients_fenced", "gradients_lost", b"gradients_lost", "gradients_partial", b"gradients_partial", "loss", b"loss", "samples_applied", b"samples_applied", "samples_computed", b"samples_computed", "samples_dropped", b"samples_dropped", "samples_fenced", b"samples_fenced", "samples_lost", b"samples_lost", "samples_partial", b"samples_partial", "seconds", b"seconds", "staleness", b"staleness"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_latest_staleness", b"_latest_staleness", "latest_staleness", b"latest_staleness"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_latest_staleness", b"_latest_staleness", "clock_gap", b"clock_gap", "gradients_applied", b"gradients_applied", "gradients_computed", b"gradients_computed", "gradients_dropped", b"gradients_dropped", "gradients_duplicate", b"gradients_duplicate", "gradients_fenced", b"gradients_fenced", "gradients_lost", b"gradients_lost", "gradients_partial", b"gradients_partial", "latest_staleness", b"latest_staleness", "loss", b"loss", "samples_applied", b"samples_applied", "samples_computed", b"samples_computed", "samples_dropped", b"samples_dropped", "samples_fenced", b"samples_fenced", "samples_lost", b"samples_lost", "samples_partial", b"samples_partial", "seconds", b"seconds", "staleness", b"staleness"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_latest_staleness", b"_latest_staleness"]) -> typing.Literal["latest_staleness"] | None: ...
 
 global___Counters = Counters
 
@@ -1319,6 +1325,22 @@ class ShardStatus(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class StalenessEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SHARD_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     ROUNDS_FIELD_NUMBER: builtins.int
@@ -1327,6 +1349,7 @@ class ShardStatus(google.protobuf.message.Message):
     PUSHES_FIELD_NUMBER: builtins.int
     LOCK_WAIT_SECONDS_FIELD_NUMBER: builtins.int
     LOCK_HOLD_SECONDS_FIELD_NUMBER: builtins.int
+    STALENESS_FIELD_NUMBER: builtins.int
     shard: builtins.int
     version: builtins.int
     rounds: builtins.int
@@ -1342,6 +1365,10 @@ class ShardStatus(google.protobuf.message.Message):
     def pushes(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """received: "applied", "buffered", "dropped", "duplicate", "fenced" """
 
+    @property
+    def staleness(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
+        """applied pushes by staleness on this shard, in versions"""
+
     def __init__(
         self,
         *,
@@ -1353,8 +1380,9 @@ class ShardStatus(google.protobuf.message.Message):
         pushes: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         lock_wait_seconds: builtins.float = ...,
         lock_hold_seconds: builtins.float = ...,
+        staleness: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "lock_hold_seconds", b"lock_hold_seconds", "lock_wait_seconds", b"lock_wait_seconds", "parked", b"parked", "pushes", b"pushes", "rounds", b"rounds", "shard", b"shard", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "lock_hold_seconds", b"lock_hold_seconds", "lock_wait_seconds", b"lock_wait_seconds", "parked", b"parked", "pushes", b"pushes", "rounds", b"rounds", "shard", b"shard", "staleness", b"staleness", "version", b"version"]) -> None: ...
 
 global___ShardStatus = ShardStatus
 
@@ -1429,6 +1457,11 @@ class StatusReply(google.protobuf.message.Message):
 
     JOB_FIELD_NUMBER: builtins.int
     SHARDS_FIELD_NUMBER: builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: builtins.int
+    SENT_BYTES_FIELD_NUMBER: builtins.int
+    received_bytes: builtins.int
+    """Of the messages that carry tensors (initialise, pull, push), by the server that was asked; in bytes."""
+    sent_bytes: builtins.int
     @property
     def job(self) -> global___JobStatus:
         """only from the coordinator"""
@@ -1442,9 +1475,11 @@ class StatusReply(google.protobuf.message.Message):
         *,
         job: global___JobStatus | None = ...,
         shards: collections.abc.Iterable[global___ShardStatus] | None = ...,
+        received_bytes: builtins.int = ...,
+        sent_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job", b"job", "shards", b"shards"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job", "received_bytes", b"received_bytes", "sent_bytes", b"sent_bytes", "shards", b"shards"]) -> None: ...
 
 global___StatusReply = StatusReply
 

@@ -86,6 +86,7 @@ def encode_counters(counters: Counters) -> pb.Counters:
         clock_gap=counters.clock_gap,
         seconds=counters.seconds,
         loss=counters.loss,
+        latest_staleness=counters.latest_staleness,
     )
 
 
@@ -107,6 +108,7 @@ def decode_counters(message: pb.Counters) -> Counters:
         clock_gap={key: whole(count, "counters.clock_gap") for key, count in message.clock_gap.items()},
         seconds={key: finite(value, "counters.seconds") for key, value in message.seconds.items()},
         loss=message.loss,
+        latest_staleness=message.latest_staleness if message.HasField("latest_staleness") else None,
     )
 
 

@@ -43,6 +43,47 @@ class ShardStanding:
     lock_hold_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class ServerStanding:
+    """How one server stands.
+
+    Attributes:
+        shards: its own, in shard order.
+        received_bytes: of the messages that brought tensors.
+        sent_bytes: of the messages that took tensors away.
+    """
+
+    shards: tuple[ShardStanding, ...] = ()
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+def encode_status(job: JobStatus | None, server: ServerStanding, now: float) -> pb.StatusReply:
+    """Return a server's answer to a status.
+
+    Args:
+        job: how the job stands, from the coordinator; None elsewhere.
+        server: how the server itself stands.
+        now: the host's seconds.
+    """
+    return pb.StatusReply(
+        job=None if job is None else encode_job_status(job),
+        shards=encode_shards(server.shards, now),
+        received_bytes=server.received_bytes,
+        sent_bytes=server.sent_bytes,
+    )
+
+
+def decode_status(message: pb.StatusReply) -> tuple[JobStatus | None, ServerStanding]:
+    """Return how the job stands, if the coordinator has answered, and how the server does.
+
+    Raises:
+        RequestError: a field is out of its range.
+    """
+    job = decode_job_status(message.job) if message.HasField("job") else None
+    return job, ServerStanding(decode_shards(message.shards), message.received_bytes, message.sent_bytes)
+
+
 def encode_waiting(parked: PullParked, now: float) -> pb.Waiting:
     """Return what a waiting reader is told.
 
@@ -80,6 +121,7 @@ def decode_shards(messages: Iterable[pb.ShardStatus]) -> tuple[ShardStanding, ..
                 message.bytes,
                 tuple((parked.rank, decode_waiting(parked.waiting)) for parked in message.parked),
                 dict(message.pushes),
+                dict(message.staleness),
             ),
             message.lock_wait_seconds,
             message.lock_hold_seconds,
@@ -146,6 +188,7 @@ def _encode_shard(standing: ShardStanding, now: float) -> pb.ShardStatus:
         pushes=statistics.pushes,
         lock_wait_seconds=standing.lock_wait_seconds,
         lock_hold_seconds=standing.lock_hold_seconds,
+        staleness=statistics.staleness,
     )
 
 

@@ -351,6 +351,15 @@ def test_each_push_is_counted_once_by_its_last_verdict_and_a_repetition_beside()
     desk.push(1, 1)
     counts = {name: count for name, count in desk.shard.statistics().pushes.items() if count}
     assert counts == {"applied": 1, "duplicate": 1, "dropped": 1, "fenced": 1}
+    assert desk.shard.statistics().staleness == {0: 1}
+
+
+def test_applied_pushes_are_counted_by_their_staleness():
+    desk = Desk("async")
+    desk.push(0, 0)
+    desk.push(1, 0)
+    desk.push(1, 0)  # a repetition is not applied again
+    assert desk.shard.statistics().staleness == {0: 1, 1: 1}
 
 
 def test_buffered_says_how_many_the_round_still_waits_for():

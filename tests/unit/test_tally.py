@@ -41,6 +41,7 @@ def test_each_outcome_has_its_count(outcome: Outcome) -> None:
     assert counters.gradients == {"computed": 1, outcome.value: 1}
     assert counters.samples == {"computed": 32, outcome.value: 32}
     assert counters.staleness == ({4: 1} if outcome is Outcome.APPLIED else {})
+    assert counters.latest_staleness == (4 if outcome is Outcome.APPLIED else None)
 
 
 def test_a_buffered_push_is_decided_by_the_next_pull() -> None:

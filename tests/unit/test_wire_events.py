@@ -43,6 +43,7 @@ COUNTERS = ev.Counters(
     clock_gap={-1: 2, 4: 5},
     seconds={"compute": 1.25, "wait": 0.5},
     loss=0.75,
+    latest_staleness=2,
 )
 SCORE = ev.Score("test", 9, -1, 0.5, 0.875, 40, 0.75)
 
@@ -120,6 +121,9 @@ def test_an_unknown_outcome_is_refused() -> None:
 def test_counters_come_back_and_none_may_be_negative() -> None:
     assert replicas.decode_counters(replicas.encode_counters(COUNTERS)) == COUNTERS
     assert math.isnan(replicas.decode_counters(replicas.encode_counters(ev.Counters())).loss)
+    for staleness in (None, 0):
+        counters = replace(COUNTERS, latest_staleness=staleness)
+        assert replicas.decode_counters(replicas.encode_counters(counters)) == counters
     with pytest.raises(RequestError, match="samples_lost"):
         replicas.decode_counters(pb.Counters(samples_lost=-1))
     with pytest.raises(RequestError, match="seconds"):
@@ -191,11 +195,18 @@ def test_a_status_comes_back(job: ev.JobSpec | None) -> None:
 
 def test_a_shards_standing_comes_back_with_ages_for_times() -> None:
     parked = ev.PullParked(0, ((1, 4), (2, 5)), "bound", since=7.0, others=3)
-    statistics = ev.ShardStatistics(2, 3, 4, 5, ((6, parked),), {"applied": 2})
+    statistics = ev.ShardStatistics(2, 3, 4, 5, ((6, parked),), {"applied": 2}, {0: 1, 3: 1})
     before = status.ShardStanding(statistics, 0.25, 0.5)
     (after,) = status.decode_shards(status.encode_shards([before], now=9.5))
     aged = replace(statistics, parked=((6, replace(parked, since=-2.5)),))
     assert after == replace(before, statistics=aged)
+
+
+def test_a_servers_answer_comes_back_with_or_without_a_job() -> None:
+    server = status.ServerStanding((), received_bytes=7, sent_bytes=8)
+    job = ev.JobStatus(None, 0, (), 1, False, False, False, "", 0, (), ())
+    for given in (job, None):
+        assert status.decode_status(status.encode_status(given, server, now=0.0)) == (given, server)
 
 
 @pytest.mark.parametrize("fault", list(Fault))
