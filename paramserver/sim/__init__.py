@@ -4,7 +4,8 @@
 only what carries a message and what passes the time differ. Start with ``heap`` (virtual time), then
 ``replica`` (what drives the training loop), ``servers`` and ``shards`` (the other side), ``links`` (the way
 between). ``world`` is what a person says: ``laws`` and ``compute`` (how long gradients take), ``network``
-(what messages cost), ``faults`` (what goes wrong). ``run`` is what comes of it.
+(what messages cost), ``faults`` (what goes wrong). ``run`` is what comes of it; ``simulate`` is all of
+it in one call.
 """
 
 from paramserver.sim.compute import Compute, parse_compute
@@ -16,7 +17,15 @@ from paramserver.sim.laws import Law, parse_law
 from paramserver.sim.network import Network, parse_network
 from paramserver.sim.problems import Problem, Task, parse_problem
 from paramserver.sim.run import Run
-from paramserver.sim.world import Machines, World, world_from_mapping, world_from_toml
+from paramserver.sim.simulate import simulate
+from paramserver.sim.world import (
+    Machines,
+    World,
+    check_world,
+    world_from_mapping,
+    world_from_toml,
+    world_values_from_toml,
+)
 
 __all__ = [
     "Compute",
@@ -32,11 +41,14 @@ __all__ = [
     "Task",
     "Watch",
     "World",
+    "check_world",
     "parse_compute",
     "parse_faults",
     "parse_law",
     "parse_network",
     "parse_problem",
+    "simulate",
     "world_from_mapping",
     "world_from_toml",
+    "world_values_from_toml",
 ]

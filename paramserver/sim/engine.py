@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from paramserver.errors import Failure, JobError, RequestError
-from paramserver.events import JobSpec, Score, Snapshot
+from paramserver.events import JobSpec, JobStatus, Score, Snapshot
 from paramserver.placement import bytes_per_shard, join, place
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.diary import Diary, StepRecord
@@ -26,18 +26,26 @@ REPLICAS_NAMED_MAX = 8
 """How many replicas a message names."""
 
 
+EVENTS_BETWEEN_CHECKS = 4096
+"""Some ten milliseconds of real time, where no gradient is computed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Somebody who looks at the weights while they are trained, at no cost.
 
     Attributes:
-        every_ns: from one look to the next.
+        every_ns: until the first look, and from one look to the next.
         score: judges weights; takes them by key, the largest shard version, and the closed rounds. The
-            coordinator is told, so that a job with a target accuracy ends when it is reached.
+            coordinator is told, so that a job with a target accuracy ends when it is reached. None is no
+            judgement.
+        next_ns: takes the present in nanoseconds and the largest shard version, 0 while there are no weights,
+            and returns when to look next, instead of ``every_ns``.
     """
 
     every_ns: int
-    score: Callable[[Tensors, int, int], Score]
+    score: Callable[[Tensors, int, int], Score | None]
+    next_ns: Callable[[int, int], int] | None = None
 
 
 class Simulation:
@@ -51,6 +59,7 @@ class Simulation:
         trace_max: newest records of the trace to keep; 0 for no trace.
         keep_steps: whether to keep a record of every step.
         watch: looks at the weights while they are trained; None for nobody.
+        check: called every few thousand events; what it raises ends the run.
 
     Raises:
         RequestError: the world cannot be with these machines, or the job is for others.
@@ -75,6 +84,7 @@ class Simulation:
         trace_max: int = 0,
         keep_steps: bool = True,
         watch: Watch | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         check_world(world, machines)
         if spec.replicas != machines.replicas:
@@ -97,10 +107,24 @@ class Simulation:
         self._servers = Servers(self._heap, world, machines, self._fabric, weights, scale, self._recorder)
         self._servers.on_end = self._stop_if_over
         self._workers = [self._worker(index, task) for index in range(workers)]
-        self._watch = watch
+        self._watch, self._check = watch, check
         self._scores: list[tuple[int, Score]] = []
         # Whoever waits is waited for by a time that ends sooner, so silence for so long is a mistake.
         self._patience_ns = round(_longest_wait(spec) * NANOSECONDS)
+
+    @property
+    def now_ns(self) -> int:
+        """The present, in nanoseconds from the beginning of the world."""
+        return self._heap.now
+
+    @property
+    def began_ns(self) -> int | None:
+        """When every replica had joined and the weights were there; None before."""
+        return self._servers.began
+
+    def status(self) -> JobStatus:
+        """Ask how the job stands, as the coordinator knows it; it costs nothing."""
+        return self._servers.status()
 
     def run(self) -> Run:
         """Let everything happen until the job is over.
@@ -115,13 +139,14 @@ class Simulation:
         self._heap.at(self._patience_ns, self._look_for_progress, 0)
         if self._watch is not None:
             self._heap.at(self._watch.every_ns, self._look, self._watch)
-        self._heap.run()
+        while self._heap.run(EVENTS_BETWEEN_CHECKS):
+            self._check()
         if self._servers.ended is None:
             states = ", ".join(str(replica) for replica in self._replicas()[:REPLICAS_NAMED_MAX])
             raise JobError(
                 f"Nothing can happen any more, but the job is not over: {states}.", Failure.DEADLINE
             )
-        return self._result()
+        return self.result()
 
     def _worker(self, index: int, task: Task) -> VirtualWorker:
         lease = self._spec.lease_seconds
@@ -144,13 +169,16 @@ class Simulation:
         """Score the weights as they are, and look again later."""
         if self._servers.ended is not None:
             return
-        self._heap.at(self._heap.now + watch.every_ns, self._look, watch)
+        now, version = self._heap.now, 0
         snapshots = self._servers.observe()
         if snapshots:
             version, rounds = max(one.version for one in snapshots), snapshots[0].rounds
             score = watch.score(self._weights(snapshots), version, rounds)
-            self._scores.append((self._heap.now, score))
-            self._servers.score(score)
+            if score is not None:
+                self._scores.append((now, score))
+                self._servers.score(score)
+        again = now + watch.every_ns if watch.next_ns is None else watch.next_ns(now, version)
+        self._heap.at(again, self._look, watch)
 
     def _look_for_progress(self, answers: int) -> None:
         """Give up where heartbeats alone keep virtual time going."""
@@ -172,7 +200,8 @@ class Simulation:
     def _replicas(self) -> list[VirtualReplica]:
         return [replica for worker in self._workers for replica in worker.replicas]
 
-    def _result(self) -> Run:
+    def result(self) -> Run:
+        """Return what has come of it: at the end of `run`, or so far where that ended with an error."""
         servers, status = self._servers, self._servers.status()
         snapshots = servers.observe()
         waits = {
@@ -191,8 +220,9 @@ class Simulation:
         return Run(
             status=status,
             began_ns=servers.began if servers.began is not None else self._heap.now,
-            ended_ns=servers.ended_ns,
+            ended_ns=servers.ended_ns if servers.ended is not None else self._heap.now,
             weights=self._weights(snapshots),
+            cuts=tuple(servers.cut()),
             steps=tuple(self._steps or ()),
             waits=waits,
             shards=tuple(

@@ -9,6 +9,7 @@ distinct instants go through the heap, and integers are compared faster than tup
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -61,18 +62,19 @@ class EventHeap:
         >>> heap, seen = EventHeap(), []
         >>> heap.at(20, seen.append, "b"); heap.at(10, seen.append, "a"); heap.at(20, seen.append, "c")
         >>> heap.run()
+        False
         >>> seen, heap.now
         (['a', 'b', 'c'], 20)
     """
 
-    __slots__ = ("_at", "_instants", "_stopped", "happened", "now")
+    __slots__ = ("_at", "_instants", "_until", "happened", "now")
 
     def __init__(self) -> None:
         self.now = 0
         self.happened = 0
         self._instants: list[int] = []  # a heap of the keys of _at
         self._at: dict[int, _Event | list[_Event]] = {}
-        self._stopped = False
+        self._until: float = 0  # how many events may have happened before `run` returns
 
     def at(self, when: int, action: Action, argument: Any = None) -> None:
         """Let something happen at an instant.
@@ -100,20 +102,28 @@ class EventHeap:
 
     def stop(self) -> None:
         """Let `run` return once all that was scheduled for this instant before it began has happened."""
-        self._stopped = True
+        self._until = -1
 
-    def run(self) -> None:
-        """Let everything happen, instant by instant, until nothing is left or somebody calls `stop`."""
+    def run(self, events: float = math.inf) -> bool:
+        """Let everything happen, instant by instant, until nothing is left or somebody calls `stop`.
+
+        Args:
+            events: after so many it returns, too, once the instant is over.
+
+        Returns:
+            Whether there is more to come: it was these events that ended it.
+        """
         instants, take = self._instants, self._at.pop
-        self._stopped = False
-        while instants and not self._stopped:
+        self._until = self.happened + events
+        while instants and self.happened < self._until:
             self.now = now = heappop(instants)
-            events = take(now)
-            if isinstance(events, tuple):
+            several = take(now)
+            if isinstance(several, tuple):
                 self.happened += 1
-                action, argument = events
+                action, argument = several
                 action(argument)
                 continue
-            self.happened += len(events)
-            for action, argument in events:  # a wish for this very instant makes a new entry, which is next
+            self.happened += len(several)
+            for action, argument in several:  # a wish for this very instant makes a new entry, which is next
                 action(argument)
+        return bool(instants) and self._until >= 0

@@ -12,7 +12,7 @@ from paramserver.consistency import parse_consistency
 from paramserver.data import generator
 from paramserver.errors import RequestError
 from paramserver.events import JobSpec, TensorSpec
-from paramserver.sim.quantities import check_known, parse_number
+from paramserver.sim.quantities import check_known, parse_number, parse_size
 from paramserver.sim.world import Machines
 from paramserver.training import Step
 from paramserver.types import Array, Shapes, Tensors
@@ -54,6 +54,7 @@ class Problem:
         step: returns how a rank's gradients are made.
         initial: first weights by key.
         solution: the weights that training should find; None where nothing is trained.
+        bytes_in_all: what the weights weigh on the network and under the locks; None for what they are.
     """
 
     name: str
@@ -61,10 +62,12 @@ class Problem:
     step: Callable[[int], Step[Any]]
     initial: Tensors
     solution: Tensors | None
+    bytes_in_all: int | None = None
 
     def task(self, steps: int, machines: Machines, bytes_in_all: int | None = None) -> Task:
-        """Return the task of so many steps of each replica."""
-        return Task((steps,) * machines.replicas, self.step, lambda: dict(self.initial), bytes_in_all)
+        """Return the task of so many steps of each replica; another weight wins over the problem's own."""
+        size = self.bytes_in_all if bytes_in_all is None else bytes_in_all
+        return Task((steps,) * machines.replicas, self.step, lambda: dict(self.initial), size)
 
     def spec(self, steps: int, machines: Machines, **changes: Any) -> JobSpec:
         """Return the job of so many steps; ``changes`` are fields of `JobSpec`, such as ``consistency``."""
@@ -84,7 +87,8 @@ def parse_problem(text: str, shards: int = 1, seed: int = 0) -> Problem:
     """Make a problem.
 
     Args:
-        text: ``quadratic:CURVATURE`` (or ``quadratic:CURVATURE,NOISE``), ``logistic``, or ``timing``.
+        text: ``quadratic:CURVATURE`` (or ``quadratic:CURVATURE,NOISE``), ``logistic``, or ``timing``, which
+            may say what its weights weigh: ``timing:4MB``.
         shards: it has at least a row for each.
         seed: of its chance.
 
@@ -97,6 +101,8 @@ def parse_problem(text: str, shards: int = 1, seed: int = 0) -> Problem:
     """
     name, colon, rest = text.partition(":")
     check_known(name, PROBLEMS, "problem")
+    if name == "timing":
+        return _timing(text, shards, parse_size(rest, "the weights of the problem") if colon else None)
     numbers = [parse_number(number, f"the problem '{text}'") for number in rest.split(",")] if colon else []
     if name == "quadratic":
         if len(numbers) not in (1, 2) or numbers[0] <= 0:
@@ -104,7 +110,7 @@ def parse_problem(text: str, shards: int = 1, seed: int = 0) -> Problem:
         return _quadratic(text, np.float32(numbers[0]), numbers[1] if len(numbers) > 1 else 0.0, shards, seed)
     if numbers:
         raise RequestError(f"The problem '{name}' takes no numbers, but found '{text}'.")
-    return _logistic(seed) if name == "logistic" else _timing(shards)
+    return _logistic(seed)
 
 
 def _quadratic(name: str, curvature: np.float32, noise: float, size: int, seed: int) -> Problem:
@@ -150,8 +156,8 @@ def _logistic(seed: int) -> Problem:
     return Problem("logistic", {"w": shape}, step, {"w": np.zeros(shape, np.float32)}, {"w": truth})
 
 
-def _timing(shards: int) -> Problem:
+def _timing(name: str, shards: int, bytes_in_all: int | None) -> Problem:
     """Return weights of one number for each shard, which no gradient moves."""
     nothing = {"w": np.zeros(shards, np.float32)}
     step: Step[Any] = Step(lambda clock: clock, lambda values, batch: (0.0, nothing, 1))
-    return Problem("timing", {"w": (shards,)}, lambda rank: step, nothing, None)
+    return Problem(name, {"w": (shards,)}, lambda rank: step, nothing, None, bytes_in_all)

@@ -17,6 +17,7 @@ UNLIMITED = "unlimited"
 
 _DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _RATES = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
+_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)", re.ASCII)
 
 
@@ -85,6 +86,21 @@ def format_rate(bits_per_second: float) -> str:
         if bits_per_second % _RATES[unit] == 0:
             return f"{int(bits_per_second) // _RATES[unit]}{unit}"
     return f"{format_number(bits_per_second)}bit/s"
+
+
+def parse_size(text: str, what: str) -> int:
+    """Read a number of bytes such as ``4MB``.
+
+    Returns:
+        Whole bytes, 1 or more; a kB is 1,000.
+
+    Raises:
+        RequestError: it is none, or 0.
+    """
+    size = round(_quantity(text, _SIZES, what, "a size such as 4MB"))
+    if size == 0:
+        raise RequestError(f"Expected a size above 0, such as 4MB, as {what}, but found '{text}'.")
+    return size
 
 
 def parse_share(text: str, what: str) -> float:

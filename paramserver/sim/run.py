@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paramserver.events import JobStatus, Score
+from paramserver.events import CutTaken, JobStatus, Score
 from paramserver.sim.diary import StepRecord
 from paramserver.sim.heap import NANOSECONDS
 from paramserver.tracing import Record, Row, chrome_trace
@@ -47,6 +47,7 @@ class Run:
         began_ns: when every replica had joined and the weights were there.
         ended_ns: when the job was over.
         weights: final weights by key.
+        cuts: all that a checkpoint needs of each shard; none where there never were any weights.
         steps: every step, in the order in which they ended; empty where they were not wanted.
         waits: nanoseconds that pulls were parked, by (the rank that waited, the rank whose push ended it or
             -1).
@@ -64,6 +65,7 @@ class Run:
     began_ns: int
     ended_ns: int
     weights: Mapping[str, Array]
+    cuts: Sequence[CutTaken]
     steps: Sequence[StepRecord]
     waits: Mapping[tuple[int, int], int]
     shards: Sequence[ShardRecord]

@@ -138,6 +138,12 @@ class Servers:
         rounds = {snapshot.rounds for snapshot in newest}
         return newest if len(rounds) < 2 else self._observe(max(rounds))
 
+    def cut(self) -> list[ev.CutTaken]:
+        """Copy out what a checkpoint needs of every shard; nothing where there are no weights."""
+        answers = [shard.shard.handle(ev.CutAsked(COORDINATOR), self.now) for shard in self.shards]
+        cuts = [effect for [effect] in answers if isinstance(effect, ev.CutTaken)]
+        return cuts if len(cuts) == len(self.shards) else []
+
     def score(self, score: ev.Score) -> None:
         """Tell the coordinator how good some weights are, as an evaluator does; it costs nothing."""
         self.tell(ev.ScoreReceived(COORDINATOR, score))

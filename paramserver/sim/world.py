@@ -67,6 +67,9 @@ class World:
 
 _PARSE = {"compute": parse_compute, "network": parse_network, "faults": parse_faults}
 
+KEYS = (*_PARSE, "seed")
+"""What a world says, by name."""
+
 
 def world_from_mapping(values: Mapping[str, Any], source: str) -> World:
     """Make a world from names and texts.
@@ -84,7 +87,7 @@ def world_from_mapping(values: Mapping[str, Any], source: str) -> World:
         0
     """
     for name in values:
-        check_known(name, (*_PARSE, "seed"), f"key of {source}")
+        check_known(name, KEYS, f"key of {source}")
     for name in ("compute", "network"):
         if name not in values:
             raise RequestError(
@@ -116,11 +119,26 @@ def world_from_toml(text: str, source: str) -> World:
     Raises:
         RequestError: it is not TOML, or no possible world.
     """
+    return world_from_mapping(world_values_from_toml(text, source), f"the world file {source}")
+
+
+def world_values_from_toml(text: str, source: str) -> dict[str, Any]:
+    """Return what a world file says, and nothing of what it does not say.
+
+    Args:
+        text: TOML with keys of `world_from_mapping`, none of which has to be there.
+        source: the file's name, for messages.
+
+    Raises:
+        RequestError: it is not TOML, or has a key that is no world's.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"The world file {source} is not valid TOML: {error}.") from None
-    return world_from_mapping(values, f"the world file {source}")
+    for name in values:
+        check_known(name, KEYS, f"key of the world file {source}")
+    return values
 
 
 def newcomers(world: World, machines: Machines) -> int:

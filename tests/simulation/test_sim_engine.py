@@ -399,6 +399,8 @@ def test_a_job_for_other_machines_is_refused():
         ("quadratic", "Expected quadratic:CURVATURE"),
         ("quadratic:-1", "curvature above 0"),
         ("logistic:3", "takes no numbers"),
+        ("timing:3", "'3' has no unit: give one of B, kB, MB, GB"),
+        ("timing:0B", "Expected a size above 0"),
     ],
 )
 def test_a_problem_that_cannot_be_is_refused(text, sentence):

@@ -51,6 +51,19 @@ def test_a_stopped_heap_finishes_its_instant_and_can_go_on():
     assert seen == ["same instant", "later"]
 
 
+def test_a_heap_that_runs_a_few_events_at_a_time_does_the_same_and_says_whether_there_is_more():
+    heap, seen = EventHeap(), []
+    for when in (1, 2, 2, 3):
+        heap.at(when, seen.append, when)
+    assert heap.run(events=2)
+    assert seen == [1, 2, 2], "an instant is not cut in two"
+    assert not heap.run(events=2)
+    assert seen == [1, 2, 2, 3]
+    heap.at(4, lambda _: heap.stop())
+    heap.at(5, seen.append, 5)
+    assert not heap.run(events=1), "a stopped heap is not to be gone on with"
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_events_come_in_the_same_order_as_in_simpy(seed):
     simpy = pytest.importorskip("simpy")

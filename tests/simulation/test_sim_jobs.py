@@ -1,5 +1,6 @@
 """Whole jobs in virtual time: real data and models, summaries, targets, and a core that has a mistake."""
 
+import numpy as np
 import pytest
 from virtual import LAN, simulate
 
@@ -11,7 +12,7 @@ from paramserver.job import Job
 from paramserver.optim import build_optimizer
 from paramserver.parking import ParkingLot
 from paramserver.sequential import train_sequentially
-from paramserver.sim import Machines, Simulation, Task, Watch, world_from_mapping
+from paramserver.sim import Machines, Simulation, Task, Watch, parse_problem, world_from_mapping
 from paramserver.types import tensors_sha256
 from paramserver.workload import load_workload
 
@@ -62,6 +63,54 @@ def test_a_job_ends_when_its_target_is_reached():
     assert run.scores[-1][1].accuracy >= 0.5
     assert [when for when, _ in run.scores] == [50_000_000 * n for n in range(1, len(run.scores) + 1)]
     assert max(run.versions) < 30
+
+
+def test_a_watch_may_say_when_it_looks_next_and_need_not_judge():
+    looks = []
+
+    def next_ns(now, version):
+        looks.append((now, version))
+        return now + 20_000_000
+
+    run = simulate("10ms", steps=10, watch=Watch(5_000_000, lambda *_: None, next_ns))
+    # An observer of a synchronous job sees the round before the newest, which every shard has.
+    assert looks == [(5_000_000, 0)] + [(n * 1_000_000, n // 10 - 1) for n in (25, 45, 65, 85)]
+    assert run.scores == ()
+
+
+def test_whoever_checks_can_end_a_run_and_see_how_far_it_has_come():
+    problem, machines = parse_problem("timing"), Machines(workers=4)
+    world = world_from_mapping({"compute": "10ms", "network": "ideal"}, "a test")
+
+    def check():
+        raise KeyboardInterrupt
+
+    spec, task = problem.spec(1000, machines), problem.task(1000, machines)
+    simulation = Simulation(world, machines, spec, task, check=check)
+    with pytest.raises(KeyboardInterrupt):
+        simulation.run()
+    so_far = simulation.result()
+    assert 0 < so_far.versions[0] < 1000
+    assert so_far.ended_ns == simulation.now_ns > 0
+    assert so_far.cuts[0].snapshot.version == simulation.now_ns // 10_000_000
+
+
+def test_a_checkpoint_of_a_virtual_run_has_its_weights_and_the_state_of_its_optimizer():
+    run = simulate("10ms", problem="quadratic:1", steps=20, shards=2, optimizer="momentum:0.9")
+    assert [cut.snapshot.version for cut in run.cuts] == [20, 20]
+    values = [value for cut in run.cuts for value in cut.snapshot.values.values()]
+    assert np.concatenate(values).tobytes() == run.weights["w"].tobytes()
+    states = [array for cut in run.cuts for state in cut.state.values() for array in state.values()]
+    assert len(states) == 2
+    assert all(array.any() for array in states)
+
+
+def test_the_weights_of_a_timing_weigh_what_is_said():
+    network = "latency=0s bandwidth=8Mbit/s server=unlimited rpc=0s lock=0s lock-per-byte=0s"
+    run = simulate("10ms", network, problem=parse_problem("timing:1kB"), workers=1, steps=1)
+    # 1,000 bytes and a header of 100, for a byte a microsecond: a pull, a push, and the last pull.
+    [step] = run.steps
+    assert step.pushed_ns - step.pulled_ns == 10_000_000 + 1_100_000 + 100_000
 
 
 def test_a_lost_wake_up_is_found_and_not_waited_for(monkeypatch):
