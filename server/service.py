@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -72,7 +73,9 @@ class Service:
     async def status(self) -> tuple[JobStatus | None, ServerStanding]:
         """Return how the job stands, if the coordinator is here, and how this server does."""
         shards = tuple(await standings(self._shards))
-        standing = ServerStanding(shards, self._transfers.received_bytes, self._transfers.sent_bytes)
+        standing = ServerStanding(
+            shards, self._transfers.received_bytes, self._transfers.sent_bytes, time.process_time()
+        )
         return None if self._coordinator is None else self._coordinator.status(), standing
 
     def handler(self) -> grpc.GenericRpcHandler:

@@ -51,10 +51,12 @@ class Status:
     Attributes:
         job: as its coordinator sees it; None if the server that was asked has no coordinator.
         shards: those of the server that was asked.
+        cpu_seconds: processor time that this server has used, all its threads.
     """
 
     job: JobStatus | None
     shards: tuple[ShardStanding, ...]
+    cpu_seconds: float = 0.0
 
 
 def _not_told(_: object) -> None:
@@ -154,7 +156,7 @@ class Connection:
             PAUSES_SECONDS if repeat else (),
         )
         job = decode_job_status(reply.job) if reply.HasField("job") else None
-        return Status(job, decode_shards(reply.shards))
+        return Status(job, decode_shards(reply.shards), reply.cpu_seconds)
 
     def leave(self, replica: Replica, counters: Counters, failure: str = "") -> None:
         """End a replica's part; see ``ReplicaClient.leave``."""

@@ -1459,9 +1459,12 @@ class StatusReply(google.protobuf.message.Message):
     SHARDS_FIELD_NUMBER: builtins.int
     RECEIVED_BYTES_FIELD_NUMBER: builtins.int
     SENT_BYTES_FIELD_NUMBER: builtins.int
+    CPU_SECONDS_FIELD_NUMBER: builtins.int
     received_bytes: builtins.int
     """Of the messages that carry tensors (initialise, pull, push), by the server that was asked; in bytes."""
     sent_bytes: builtins.int
+    cpu_seconds: builtins.float
+    """processor time of the server that was asked, all its threads"""
     @property
     def job(self) -> global___JobStatus:
         """only from the coordinator"""
@@ -1477,9 +1480,10 @@ class StatusReply(google.protobuf.message.Message):
         shards: collections.abc.Iterable[global___ShardStatus] | None = ...,
         received_bytes: builtins.int = ...,
         sent_bytes: builtins.int = ...,
+        cpu_seconds: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job", b"job", "received_bytes", b"received_bytes", "sent_bytes", b"sent_bytes", "shards", b"shards"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpu_seconds", b"cpu_seconds", "job", b"job", "received_bytes", b"received_bytes", "sent_bytes", b"sent_bytes", "shards", b"shards"]) -> None: ...
 
 global___StatusReply = StatusReply
 

@@ -51,11 +51,13 @@ class ServerStanding:
         shards: its own, in shard order.
         received_bytes: of the messages that brought tensors.
         sent_bytes: of the messages that took tensors away.
+        cpu_seconds: processor time of all its threads.
     """
 
     shards: tuple[ShardStanding, ...] = ()
     received_bytes: int = 0
     sent_bytes: int = 0
+    cpu_seconds: float = 0.0
 
 
 def encode_status(job: JobStatus | None, server: ServerStanding, now: float) -> pb.StatusReply:
@@ -71,6 +73,7 @@ def encode_status(job: JobStatus | None, server: ServerStanding, now: float) -> 
         shards=encode_shards(server.shards, now),
         received_bytes=server.received_bytes,
         sent_bytes=server.sent_bytes,
+        cpu_seconds=server.cpu_seconds,
     )
 
 
@@ -81,7 +84,10 @@ def decode_status(message: pb.StatusReply) -> tuple[JobStatus | None, ServerStan
         RequestError: a field is out of its range.
     """
     job = decode_job_status(message.job) if message.HasField("job") else None
-    return job, ServerStanding(decode_shards(message.shards), message.received_bytes, message.sent_bytes)
+    server = ServerStanding(
+        decode_shards(message.shards), message.received_bytes, message.sent_bytes, message.cpu_seconds
+    )
+    return job, server
 
 
 def encode_waiting(parked: PullParked, now: float) -> pb.Waiting:

@@ -203,7 +203,7 @@ def test_a_shards_standing_comes_back_with_ages_for_times() -> None:
 
 
 def test_a_servers_answer_comes_back_with_or_without_a_job() -> None:
-    server = status.ServerStanding((), received_bytes=7, sent_bytes=8)
+    server = status.ServerStanding((), received_bytes=7, sent_bytes=8, cpu_seconds=0.5)
     job = ev.JobStatus(None, 0, (), 1, False, False, False, "", 0, (), ())
     for given in (job, None):
         assert status.decode_status(status.encode_status(given, server, now=0.0)) == (given, server)
