@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paramserver.arguments import ArgumentParser, address, positive, seconds, whole
 from paramserver.errors import RequestError
+from paramserver.job import job_from_toml
 
 _WILDCARDS = ("0.0.0.0", "::", "[::]", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A server's options; see ``--help``."""
+    """A server's options; see ``--help``. ``job`` is the text of a job file, empty where none is named."""
 
     listen: str
     advertise: str
@@ -21,6 +22,7 @@ class Options:
     servers: int
     shards: int
     coordinator: str
+    job: str
     out: Path | None
     exit_with_parent: bool
     connect_timeout_seconds: float
@@ -40,7 +42,12 @@ def read_options(arguments: list[str]) -> Options:
         RequestError: an option is unknown or malformed, or they contradict each other.
         SystemExit: 0 after ``--help``.
     """
-    options = Options(**vars(_parser().read(arguments)))
+    given = _parser().read(arguments)
+    given.job = _read(given.job)
+    options = Options(**vars(given))
+    if not options.shards:
+        shards = job_from_toml(options.job, "of this server").shards if options.job else 1
+        options = replace(options, shards=shards)
     host, _, _ = options.listen.rpartition(":")
     if not 0 <= options.server < options.servers:
         raise RequestError(
@@ -55,6 +62,13 @@ def read_options(arguments: list[str]) -> Options:
             "which one others are to use."
         )
     return options
+
+
+def _read(job: Path | None) -> str:
+    try:
+        return "" if job is None else job.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"The job file {job} cannot be read: {error}.") from error
 
 
 def _parser() -> ArgumentParser:
@@ -74,8 +88,15 @@ def _parser() -> ArgumentParser:
     )
     add("--server", metavar="INDEX", type=whole, default=0, help="this server's index; 0 coordinates")
     add("--servers", metavar="N", type=positive, default=1, help="servers of the job")
-    add("--shards", metavar="N", type=positive, default=1, help="shards of each server")
+    add("--shards", metavar="N", type=positive, default=0, help="shards of each server (default: the job's)")
     add("--coordinator", metavar="HOST:PORT", type=address, default="", help="server 0, for all others")
+    add(
+        "--job",
+        metavar="FILE",
+        type=Path,
+        default=None,
+        help="the workers' job file: server 0 keeps it in the run folder",
+    )
     add("--out", metavar="DIR", type=Path, default=None, help="run folder; without it nothing is kept")
     add("--exit-with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     add(

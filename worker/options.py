@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from paramserver.arguments import ArgumentParser, address, positive, seconds, whole
+from paramserver.errors import RequestError
 
 BLAS_THREADS = 1
 """Threads of linear algebra where the job says nothing; `paramserver.job` has the same."""
+
+
+CODE_VARIABLE = "PARAMSERVER_CODE"
+"""Names a Python file as ``--code`` does: many workers may share a command line, and an environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,8 @@ class Options:
     connect: str
     job: Path
     code: Path | None
-    worker: int
+    worker: int | None
+    named_by_host: bool
     threads: int | None
     evaluate: bool
     join_timeout_seconds: float
@@ -28,8 +36,10 @@ class Options:
 
     @property
     def name(self) -> str:
-        """Return what this process is called: ``evaluator`` or ``worker0``."""
-        return "evaluator" if self.evaluate else f"worker{self.worker}"
+        """Return what this process is called: ``evaluator``, ``worker0``, or as the machine is."""
+        if self.evaluate:
+            return "evaluator"
+        return socket.gethostname() if self.named_by_host else f"worker{self.worker or 0}"
 
 
 def read_options(arguments: list[str]) -> Options:
@@ -39,7 +49,10 @@ def read_options(arguments: list[str]) -> Options:
         RequestError: an option is missing, unknown or malformed.
         SystemExit: 0 after ``--help``.
     """
-    return Options(**vars(_parser().read(arguments)))
+    options = Options(**vars(_parser().read(arguments)))
+    if options.named_by_host and options.worker is not None:
+        raise RequestError("--worker and --named-by-host both say what this worker is called. Give one.")
+    return options
 
 
 def blas_threads(job: Path) -> int:
@@ -60,8 +73,19 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("--connect", metavar="HOST:PORT", type=address, required=True, help="server 0")
     add("--job", metavar="FILE", type=Path, required=True, help="the job file, the same for all workers")
-    add("--code", metavar="FILE.py", type=Path, default=None, help="your own code, if the job has any")
-    add("--worker", metavar="INDEX", type=whole, default=0, help="this worker's index (default: 0)")
+    add(
+        "--code",
+        metavar="FILE.py",
+        type=Path,
+        default=os.environ.get(CODE_VARIABLE) or None,
+        help=f"your own code, if the job has any (default: what {CODE_VARIABLE} says)",
+    )
+    add("--worker", metavar="INDEX", type=whole, default=None, help="this worker's index (default: 0)")
+    add(
+        "--named-by-host",
+        action="store_true",
+        help="be called as this machine is, where workers on many machines share a command line",
+    )
     add("--threads", metavar="N", type=positive, default=None, help="replicas here (default: the job's)")
     add("--evaluate", action="store_true", help="train nothing; score the weights while others train")
     add(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from paramserver.client import Connection
 from paramserver.errors import JobError, RequestError
-from paramserver.job import Job, job_from_toml
-from paramserver.user_code import load_code
+from paramserver.job_file import read_job
 from paramserver.workload import Workload, load_workload
 from worker.evaluate import evaluate
 from worker.options import Options
@@ -31,9 +30,10 @@ def run(options: Options, stops: Stops) -> int:
     """
     code = 2
     try:
-        job = _read_job(options.job)
-        # Only a file that somebody has named on the command line is run, whatever the job file says.
-        own = None if options.code is None else load_code(options.code, job.code_sha256)
+        # Only a file that somebody has named for this process is run, whatever the job file says.
+        given = {} if options.code is None else {"code": str(options.code)}
+        job, own = read_job(_read(options.job), str(options.job), given)
+        job = job.resolved()
         workload = load_workload(job, own)
         spec, task = workload.spec, task_of(workload)
         code = 1
@@ -67,9 +67,8 @@ def task_of(workload: Workload) -> Task:
     return Task(workload.steps, workload.step, workload.initial)
 
 
-def _read_job(path: Path) -> Job:
+def _read(path: Path) -> str:
     try:
-        text = path.read_text()
+        return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"The job file {path} cannot be read: {error}.") from error
-    return job_from_toml(text, str(path)).resolved()

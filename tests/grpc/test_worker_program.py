@@ -182,3 +182,14 @@ def _until_waiting(connection: Connection) -> None:
     """Return once a replica waits for the others to join."""
     while not any(standing.statistics.parked for standing in connection.status().shards):
         connection.pause(0.01)
+
+
+def test_a_job_file_and_a_python_file_mean_the_same_as_to_the_launcher(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    """Neither has been through the launcher: the job file does not say that there is code."""
+    code = tmp_path / "my_job.py"
+    code.write_text("JOB = {'epochs': 1, 'workers': 1}\n\ndef model():\n    return 'softmax'\n")
+    with Worker(tmp_path, "threads = 1", server.address, "--code", str(code)) as worker:
+        assert worker.end()[0] == 0
+    assert server.wait() == 0

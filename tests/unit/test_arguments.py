@@ -1,5 +1,7 @@
 """The command lines of the two programs, read without starting them."""
 
+from pathlib import Path
+
 import pytest
 
 from paramserver.errors import RequestError
@@ -31,3 +33,31 @@ def test_what_a_worker_must_be_told_is_named():
 def test_a_malformed_value_is_quoted(options, found):
     with pytest.raises(RequestError, match=found):
         read_server_options(options)
+
+
+def test_a_worker_may_be_called_as_its_machine_is(monkeypatch):
+    needed = ["--connect", "server0:7070", "--job", "job.toml"]
+    monkeypatch.setattr("socket.gethostname", lambda: "c0ffee")
+    assert read_worker_options([*needed, "--named-by-host"]).name == "c0ffee"
+    assert read_worker_options([*needed, "--worker", "3"]).name == "worker3"
+    assert read_worker_options(needed).name == "worker0"
+    with pytest.raises(RequestError, match="both say what this worker is called"):
+        read_worker_options([*needed, "--named-by-host", "--worker", "3"])
+
+
+def test_an_environment_may_name_the_python_file(monkeypatch):
+    needed = ["--connect", "server0:7070", "--job", "job.toml"]
+    for value, code in (("my_job.py", Path("my_job.py")), ("", None)):
+        monkeypatch.setenv("PARAMSERVER_CODE", value)
+        assert read_worker_options(needed).code == code
+    assert read_worker_options([*needed, "--code", "other.py"]).code == Path("other.py")
+
+
+def test_a_server_has_as_many_shards_as_the_job_says_unless_told_otherwise(tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text("shards = 5\n")
+    assert read_server_options(["--job", str(job)]).shards == 5
+    assert read_server_options(["--job", str(job), "--shards", "3"]).shards == 3
+    assert read_server_options([]).shards == 1
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_server_options(["--job", str(tmp_path / "nowhere.toml")])

@@ -15,6 +15,7 @@ SHELLS = {
     "storage",
     "datasets",
     "client",
+    "job_file.py",
     "launch",
     "cli",
     "own_server.py",

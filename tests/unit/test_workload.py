@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paramserver.cli.running import read_job
+from paramserver.job_file import read_job
 from paramserver.data import Dataset, generator
 from paramserver.datasets import Splits
 from paramserver.errors import RequestError
