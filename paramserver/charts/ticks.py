@@ -110,8 +110,10 @@ def time_text(nanoseconds: float) -> str:
 
     Example:
         >>> time_text(1_234_567), time_text(20_000_000_000), time_text(0)
-        ('1.23 ms', '20 s', '0 ns')
+        ('1.23 ms', '20 s', '0 s')
     """
+    if nanoseconds == 0:
+        return "0 s"
     unit, name = unit_of(nanoseconds)
     value = nanoseconds / unit
     return f"{_short(round(value, 2 if value < 10 else 1))} {name}"

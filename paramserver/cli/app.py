@@ -17,6 +17,7 @@ import typer
 from paramserver import __version__
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
+from paramserver.cli.timeline import timeline
 from paramserver.cli.train import train
 from paramserver.errors import JobError, RequestError, did_you_mean
 
@@ -38,6 +39,7 @@ _PASSED_ON: dict[str, Any] = {
 
 app.command()(train)
 app.command()(predict)
+app.command()(timeline)
 app.command()(models)
 app.command()(optimizers)
 app.command()(graph)

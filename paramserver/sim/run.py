@@ -105,4 +105,4 @@ class Run:
 
     def chrome_trace(self) -> bytes:
         """Return the trace as a file that Perfetto opens; the same bytes for the same world and seeds."""
-        return chrome_trace(self.trace, self.rows)
+        return chrome_trace(self.trace, self.rows, {"time": "virtual", "forgotten": self.forgotten})
