@@ -31,6 +31,8 @@ class Pulled:
         rounds: closed rounds (synchronous mode; of async and ssp 0).
         clock_gap: the largest over the shards, in clocks.
         verdict: what became of the replica's last push, once its round is decided (synchronous mode).
+        released_by: where the servers keep a trace, the rank whose push ended the pull's wait; else `NOBODY`.
+        sees: where they do, the names of the pushes that no pull has seen before.
     """
 
     values: dict[str, Any]
@@ -38,6 +40,8 @@ class Pulled:
     rounds: int
     clock_gap: int
     verdict: ev.Verdict | None
+    released_by: int = ev.NOBODY
+    sees: tuple[str, ...] = ()
 
 
 class PullExchange:
@@ -96,7 +100,9 @@ class PullExchange:
             key: RowValues(self._rows[key], value, self._session.shapes[key]) if key in self._rows else value
             for key, value in self._values.items()
         }
-        return Pulled(values, versions, rounds.pop(), gap, decided)
+        releases = [header.released_by for header in headers if header.released_by != ev.NOBODY]
+        sees = tuple(name for header in headers for name in header.sees)
+        return Pulled(values, versions, rounds.pop(), gap, decided, (releases or [ev.NOBODY])[-1], sees)
 
 
 class PushExchange:

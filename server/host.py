@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from paramserver.events import ShardEffect, ShardEvent, ShardStatistics
 from paramserver.shard import Shard
+from server.trace import ShardTrace
 
 log = logging.getLogger("server")
 
@@ -50,13 +51,20 @@ class ShardHost:
     Args:
         shard: owned by this host from now on.
         now: the clock that the shard is told, in seconds.
+        trace: follows what the shard does; None where no trace is kept.
     """
 
-    def __init__(self, shard: Shard, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        now: Callable[[], float] = time.monotonic,
+        trace: ShardTrace | None = None,
+    ) -> None:
         self.index = shard.index
         self._now = now
         self._lock = threading.Lock()
         self._shard = shard  # guarded by _lock
+        self._trace = trace  # guarded by _lock
         self._wait_seconds = 0.0  # guarded by _lock
         self._hold_seconds = 0.0  # guarded by _lock
         self._outbox: deque[ShardEffect | Broken] = deque()  # filled under _lock, emptied by one thread
@@ -101,7 +109,12 @@ class ShardHost:
         assert self._lock.locked()
         entered = time.perf_counter()
         try:
-            self._outbox.extend(self._shard.handle(event, self._now()))
+            if self._trace is None:
+                self._outbox.extend(self._shard.handle(event, self._now()))
+            else:
+                began = self._trace.now()
+                effects = self._shard.handle(event, self._now())
+                self._outbox.extend(self._trace.note(event, effects, began))
         except Exception as error:
             self._outbox.append(Broken(event, error))
         self._hold_seconds += time.perf_counter() - entered

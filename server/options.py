@@ -28,6 +28,7 @@ class Options:
     connect_timeout_seconds: float
     score_grace_seconds: float
     job_bytes_max: int
+    trace: Path | None
 
     def advertised(self, port: int) -> str:
         """Return the address that others use, given the port that was bound."""
@@ -121,4 +122,5 @@ def _parser() -> ArgumentParser:
         default=1 << 40,
         help="most bytes of weights that a job may have (default: 2^40)",
     )
+    add("--trace", metavar="FILE", type=Path, default=None, help="record what the shards do, in this file")
     return parser

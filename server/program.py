@@ -17,8 +17,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from paramserver.coordinator import Coordinator
+from paramserver.diaries import shard_row
 from paramserver.errors import JobError, RequestError
 from paramserver.events import Order, Report, ServerRegistered
+from paramserver.storage.trace_file import TraceFile
 from paramserver.wire.buffers import Buffers
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
@@ -109,9 +111,18 @@ class _Server:
         self._link: Link | None = None
         self._health = health.aio.HealthServicer()
         pool = ThreadPoolExecutor(POOL_THREADS, "shard")
+        self._trace = _open_trace(options)
+        stack.callback(self._write_trace)
         stack.callback(pool.shutdown, wait=True)
         self._shards = Shards(
-            options.server, options.shards, pool, self._requests, self._buffers, self._report, self._fail
+            options.server,
+            options.shards,
+            pool,
+            self._requests,
+            self._buffers,
+            self._report,
+            self._fail,
+            self._trace,
         )
 
     async def start(self) -> None:
@@ -234,6 +245,15 @@ class _Server:
         if not self._stop.done():
             self._stop.set_exception(Stopped(sentence, 1))
 
+    def _write_trace(self) -> None:
+        """Write what was recorded, at the very end and whatever that is."""
+        if self._trace is None:
+            return
+        try:
+            self._trace.write(None if self._coordinator is None else self._coordinator.began_at)
+        except JobError as error:
+            log.error("%s", error)
+
     async def _wait_for_servers(self, links: Links) -> None:
         seconds = self._options.connect_timeout_seconds
         try:
@@ -248,6 +268,15 @@ class _Server:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
+
+
+def _open_trace(options: Options) -> TraceFile | None:
+    if options.trace is None:
+        return None
+    first = options.server * options.shards
+    return TraceFile(
+        options.trace, [shard_row(options.server, shard) for shard in range(first, first + options.shards)]
+    )
 
 
 def _bind(server: aio.Server, address: str) -> int:

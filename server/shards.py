@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from paramserver.diaries import ShardDiary, shard_row
 from paramserver.errors import Fault, RequestError
 from paramserver.events import (
     CutAsked,
@@ -27,12 +28,14 @@ from paramserver.events import (
     Slice,
 )
 from paramserver.shard import Shard
+from paramserver.storage.trace_file import TraceFile
 from paramserver.types import Shapes
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.receive import bytes_of, slice_headers
 from server.host import Broken, HostStatistics, Lane, ShardHost
 from server.requests import Requests
+from server.trace import ShardTrace
 
 log = logging.getLogger("server")
 
@@ -80,6 +83,7 @@ class Shards:
         buffers: where the shards write new weights.
         report: gets the shards' reports, in order.
         fail: called with a sentence if a shard itself breaks.
+        trace: where to record what the shards do; None for nowhere.
 
     Attributes:
         ended: the reason of the job's end, once every shard has handled it.
@@ -94,6 +98,7 @@ class Shards:
         buffers: Buffers,
         report: Callable[[Report], None],
         fail: Callable[[str], None],
+        trace: TraceFile | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.first = server * count
@@ -108,7 +113,7 @@ class Shards:
         self._going = set(range(self.first, self.first + count))
         self._lanes = [
             Lane(
-                ShardHost(Shard(index, buffers.empty), loop.time),
+                ShardHost(Shard(index, buffers.empty), loop.time, _shard_trace(trace, server, index)),
                 pool,
                 loop.call_soon_threadsafe,
                 self._deliver,
@@ -213,3 +218,9 @@ class Shards:
             self._fail(f"A shard failed inside at {name}; the log says more.")
         else:
             self._requests.fail(number, broken.error)
+
+
+def _shard_trace(trace: TraceFile | None, server: int, shard: int) -> ShardTrace | None:
+    if trace is None:
+        return None
+    return ShardTrace(ShardDiary(server, shard, trace.recorders[shard_row(server, shard)]), trace.now)

@@ -16,6 +16,7 @@ import grpc
 
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import (
+    NOBODY,
     InitialiseReceived,
     Outcome,
     PullCancelled,
@@ -191,6 +192,8 @@ class Transfers:
             slices=slice_headers(holding.slices, holding.shapes, granted.rows)
             if granted.rows
             else holding.headers,
+            released_by=None if granted.released_by == NOBODY else granted.released_by,
+            sees=granted.sees,
         )
         # Copying many rows takes longer than the event loop may be held up.
         many = sum(map(len, granted.rows.values())) > ROWS_AT_ONCE

@@ -33,6 +33,7 @@ class Options:
     join_timeout_seconds: float
     exit_with_parent: bool
     log_level: str
+    trace: Path | None
 
     @property
     def name(self) -> str:
@@ -46,12 +47,14 @@ def read_options(arguments: list[str]) -> Options:
     """Read the command line.
 
     Raises:
-        RequestError: an option is missing, unknown or malformed.
+        RequestError: an option is missing, unknown or malformed, or they contradict each other.
         SystemExit: 0 after ``--help``.
     """
     options = Options(**vars(_parser().read(arguments)))
     if options.named_by_host and options.worker is not None:
         raise RequestError("--worker and --named-by-host both say what this worker is called. Give one.")
+    if options.evaluate and options.trace is not None:
+        raise RequestError("An evaluator trains nothing that could be recorded. Leave --trace out.")
     return options
 
 
@@ -102,4 +105,5 @@ def _parser() -> ArgumentParser:
         default="info",
         help="debug shows tracebacks, too (default: info)",
     )
+    add("--trace", metavar="FILE", type=Path, default=None, help="record what the replicas do, in this file")
     return parser

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from paramserver.client import Connection, FencedError, Heartbeats
+from paramserver.diaries import ReplicaDiary, replica_row
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import Beat, HeartbeatAnswered, JobSpec
+from paramserver.storage.trace_file import TraceFile
 from worker.replica import ReplicaLoop, Task
 
 log = logging.getLogger("worker")
@@ -36,6 +38,7 @@ class Pool:
         task: what to do.
         names: of the replicas, such as ``worker0/1``.
         join_timeout_seconds: how long to try while the servers are not up.
+        trace: where to record what the replicas do; None for nowhere.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class Pool:
         task: Task,
         names: Sequence[str],
         join_timeout_seconds: float,
+        trace: TraceFile | None = None,
     ) -> None:
         self._connection = connection
         self._spec = spec
         self._task = task
         self._names = names
         self._join_timeout_seconds = join_timeout_seconds
+        self._trace = trace
         self._changed = threading.Condition()  # of what it guards
         self._failure: str | None = None  # guarded by _changed
         self._stopping = False  # guarded by _changed
@@ -70,7 +75,7 @@ class Pool:
         log.debug("Joining the job at %s.", self._connection.coordinator)
         for name in self._names:
             client = self._connection.join(name, self._spec, self._join_timeout_seconds)
-            self._loops.append(ReplicaLoop(client, self._task))
+            self._loops.append(ReplicaLoop(client, self._task, self._diary(name)))
         ranks = ", ".join(str(loop.client.rank) for loop in self._loops)
         log.info("Joined the job at %s as rank %s.", self._connection.coordinator, ranks)
         seconds = self._loops[0].client.heartbeat_seconds
@@ -90,6 +95,12 @@ class Pool:
             raise JobError(self._failure)
         if not self._left_early:
             log.info("All steps are done.")
+
+    def _diary(self, name: str) -> tuple[ReplicaDiary, Callable[[], int]] | None:
+        if self._trace is None:
+            return None
+        row = replica_row(name)
+        return ReplicaDiary(row, self._trace.recorders[row]), self._trace.now
 
     def stop(self, reason: str) -> None:
         """Let every replica end as soon as it can; any thread may call."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from paramserver.client import Connection
+from paramserver.diaries import replica_row
 from paramserver.errors import JobError, RequestError
 from paramserver.job_file import read_job
+from paramserver.storage.trace_file import TraceFile
 from paramserver.workload import Workload, load_workload
 from worker.evaluate import evaluate
 from worker.options import Options
@@ -36,16 +40,16 @@ def run(options: Options, stops: Stops) -> int:
         job = job.resolved()
         workload = load_workload(job, own)
         spec, task = workload.spec, task_of(workload)
-        code = 1
-        with Connection(options.connect) as connection:
+        names = [f"{options.name}/{thread}" for thread in range(options.threads or job.threads)]
+        with _recording(options.trace, names) as trace, Connection(options.connect) as connection:
+            code = 1
             if options.evaluate:
                 stops.call(connection.stop)
                 seconds = options.join_timeout_seconds
                 model, splits = workload.model, workload.splits
                 evaluate(connection, model, splits.validation, splits.test, options.name, seconds)
             else:
-                names = [f"{options.name}/{thread}" for thread in range(options.threads or job.threads)]
-                pool = Pool(connection, spec, task, names, options.join_timeout_seconds)
+                pool = Pool(connection, spec, task, names, options.join_timeout_seconds, trace)
                 stops.call(pool.stop)
                 pool.run()
         return stops.code
@@ -65,6 +69,22 @@ def run(options: Options, stops: Stops) -> int:
 def task_of(workload: Workload) -> Task:
     """Return what each replica has to do."""
     return Task(workload.steps, workload.step, workload.initial)
+
+
+@contextmanager
+def _recording(path: Path | None, names: Sequence[str]) -> Iterator[TraceFile | None]:
+    """Give a trace of replicas, and write it at the end, whatever that is."""
+    if path is None:
+        yield None
+        return
+    trace = TraceFile(path, [replica_row(name) for name in names])
+    try:
+        yield trace
+    finally:
+        try:
+            trace.write()
+        except JobError as error:
+            log.error("%s", error)
 
 
 def _read(path: Path) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramserver.client import FencedError, ReplicaClient
+from paramserver.diaries import ReplicaDiary
 from paramserver.errors import JobError, RequestError
-from paramserver.events import Beat, Counters, Outcome, Phase, PullParked, Verdict
+from paramserver.events import NOBODY, Beat, Counters, Outcome, Phase, PullParked, Verdict
 from paramserver.rows import Gradients
 from paramserver.session import Pulled
 from paramserver.tally import Tally
@@ -40,10 +41,18 @@ class ReplicaLoop:
     Args:
         client: its calls.
         task: what to do.
+        trace: its row of the trace, and the time, in nanoseconds of the trace; None where none is kept.
     """
 
-    def __init__(self, client: ReplicaClient, task: Task) -> None:
+    def __init__(
+        self,
+        client: ReplicaClient,
+        task: Task,
+        trace: tuple[ReplicaDiary, Callable[[], int]] | None = None,
+    ) -> None:
         self.client = client
+        self._diary: ReplicaDiary | None
+        self._diary, self._now = trace or (None, time.monotonic_ns)
         self._task = task
         self._steps = task.steps[client.rank]
         self._lock = threading.Lock()
@@ -77,6 +86,8 @@ class ReplicaLoop:
             with self._lock:
                 self._tally.lost()
                 self._tally.enter(Phase.IDLE, time.monotonic())
+            if self._diary is not None:
+                self._diary.end(self._now())
 
     def stop(self, reason: str) -> None:
         """Wait for no batch any more; the connection has to be stopped beside. Any thread may call."""
@@ -103,7 +114,11 @@ class ReplicaLoop:
 
     def _pull(self, asked: Pull) -> Pulled:
         self._enter(Phase.PULL)
+        if self._diary is not None:
+            self._diary.begin("pull", asked.clock, self._now())
         pulled = self.client.pull(asked.clock, self._note_wait, asked.rows)
+        if self._diary is not None:
+            self._diary.pulled(self._now(), pulled.released_by, pulled.sees)
         self._enter(Phase.IDLE)
         with self._lock:
             self._tally.pulled(pulled.clock_gap, pulled.verdict)
@@ -113,7 +128,12 @@ class ReplicaLoop:
         with self._lock:
             self._tally.computed(asked.samples, asked.loss)
         self._enter(Phase.PUSH)
+        if self._diary is not None:
+            self._diary.begin("push", asked.clock, self._now())
         verdict = self.client.push(asked.clock, asked.gradients, asked.samples)
+        if self._diary is not None:
+            shards = range(self.client.session.shards)
+            self._diary.pushed(self._now(), self.client.replica, verdict, shards)
         self._enter(Phase.IDLE)
         with self._lock:
             self._tally.decided(verdict)
@@ -127,19 +147,30 @@ class ReplicaLoop:
     ) -> Callable[[Mapping[str, Any], Any], tuple[float, Gradients, int]]:
         def gradient(values: Mapping[str, Any], batch: Any) -> tuple[float, Gradients, int]:
             self._enter(Phase.COMPUTE)
+            if self._diary is not None:
+                self._diary.begin("compute", self._clock, self._now())
             try:
-                return work.gradient(values, batch)
+                found = work.gradient(values, batch)
             except (RequestError, JobError):
                 raise
             except Exception as error:
                 raise JobError(f"A gradient cannot be computed: {type(error).__name__}: {error}.") from error
             finally:
                 self._enter(Phase.IDLE)
+            if self._diary is not None:
+                self._diary.computed(self._now())
+            return found
 
         return gradient
 
     def _note_wait(self, parked: PullParked | None) -> None:
         self._enter(Phase.PULL if parked is None else Phase.WAIT)
+        if self._diary is None:
+            return
+        if parked is None:
+            self._diary.unpark(self._now())
+        else:
+            self._diary.park(self._now(), parked.waits_for[0][0] if parked.waits_for else NOBODY)
 
     def _enter(self, phase: Phase) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import Any
 from paramserver.client.channels import PAUSES_SECONDS, Channels, Limits, Server, may_repeat
 from paramserver.errors import JobError, RequestError
 from paramserver.events import (
+    NOBODY,
     InitialiseReceived,
     PullGranted,
     PullParked,
@@ -330,6 +331,8 @@ class _Read:
             snapshot=Snapshot(header.version, header.rounds, {}),
             clock_gap=header.clock_gap,
             verdict=decode_verdict(header.verdict) if header.HasField("verdict") else None,
+            released_by=header.released_by if header.HasField("released_by") else NOBODY,
+            sees=tuple(header.sees),
         )
 
 

@@ -33,6 +33,7 @@ from paramserver.events.coordinator import (
     WakeAt,
 )
 from paramserver.events.job import (
+    NOBODY,
     PROTOCOL_VERSION,
     JobSpec,
     Replica,
@@ -83,6 +84,7 @@ from paramserver.events.shard import (
 )
 
 __all__ = [
+    "NOBODY",
     "PHASES",
     "PROTOCOL_VERSION",
     "Acknowledged",

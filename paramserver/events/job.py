@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, fields
 PROTOCOL_VERSION = 1
 """Raised when an old client could misread a new server; Join compares it."""
 
+NOBODY = -1
+"""Instead of a rank: what ended a wait was no push, such as the start or a death."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:

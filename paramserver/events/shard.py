@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paramserver.errors import Fault, RequestError
-from paramserver.events.job import Replica, Slice
+from paramserver.events.job import NOBODY, Replica, Slice
 from paramserver.events.orders import Order, Report
 from paramserver.events.replica import Verdict
 from paramserver.rows import Gradient, RowIndices
@@ -110,7 +110,8 @@ class PullGranted:
 
     ``clock_gap`` is the reader's clock minus the slowest live clock here (observers: 0); ``verdict`` is what
     became of that replica's last push, where its round has been decided since (synchronous modes); ``rows``
-    repeats the pull's.
+    repeats the pull's. A host that keeps a trace adds ``released_by``, the rank whose push ended the pull's
+    wait, and ``sees``, the names of the pushes that no pull has seen before.
     """
 
     request: int
@@ -118,6 +119,8 @@ class PullGranted:
     clock_gap: int = 0
     verdict: Verdict | None = None
     rows: Mapping[Slice, RowIndices] = field(default_factory=dict)
+    released_by: int = NOBODY
+    sees: tuple[str, ...] = ()
 
     def values(self) -> dict[Slice, Array]:
         """Return what the reader asked for: a slice's array, or a copy of the rows of it that it named.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from paramserver.errors import JobError
+from paramserver.errors import JobError, RequestError
 from paramserver.events import JobStatus, Score
 from paramserver.launch.children import Child, Children, names
-from paramserver.launch.interruption import Interruption
+from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.programs import blas_environment, command
 from paramserver.launch.progress import Reporter
+from paramserver.launch.traces import Traces
 from paramserver.models import score
 from paramserver.storage import RunFolder, read_checkpoint
 from paramserver.workload import Workload
@@ -57,10 +59,17 @@ def run_processes(
         Interrupted: a signal came.
     """
     environment = blas_environment(plan.job.blas_threads)
-    with Children(folder.logs, environment, lambda: interruption.count > 1) as children:
-        launch = _Launch(plan, folder, children, interruption, reporter)
-        launch.start()
-        launch.follow()
+    traces = Traces(folder, plan.job.trace)
+    try:
+        with Children(folder.logs, environment, lambda: interruption.count > 1) as children:
+            launch = _Launch(plan, folder, children, traces, interruption, reporter)
+            launch.start()
+            launch.follow()
+    except (JobError, Interrupted):
+        with suppress(JobError, RequestError):  # why the job failed matters more
+            traces.merge()
+        raise
+    traces.merge()
     return _complete(plan, folder)
 
 
@@ -70,12 +79,14 @@ class _Launch:
         plan: Workload,
         folder: RunFolder,
         children: Children,
+        traces: Traces,
         interruption: Interruption,
         reporter: Reporter,
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._children = children
+        self._traces = traces
         self._interruption = interruption
         self._reporter = reporter
         self._address = ""
@@ -90,7 +101,8 @@ class _Launch:
             self._start_server(index)
         self._start_worker(EVALUATOR, 0, "--evaluate")
         for index in range(job.workers):
-            self._start_worker(f"worker {index}", index)
+            name = f"worker {index}"
+            self._start_worker(name, index, *self._traces.options(name))
 
     def follow(self) -> None:
         """Show how the job goes until every process has ended well.
@@ -128,7 +140,8 @@ class _Launch:
             arguments += ["--coordinator", self._address]
         else:
             arguments += ["--score-grace-seconds", str(SCORE_SECONDS)]
-        return self._children.start(f"server {index}", command("server", arguments))
+        name = f"server {index}"
+        return self._children.start(name, command("server", arguments + self._traces.options(name)))
 
     def _start_worker(self, name: str, index: int, *more: str) -> None:
         job = self._plan.job

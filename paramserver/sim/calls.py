@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from paramserver.events import NOBODY
+
 COORDINATOR = -1
 """Instead of a shard's number: the request is for the coordinator."""
-
-NOBODY = -1
-"""Instead of a rank: what ended a wait was no push, such as the start or a death."""
 
 
 @dataclass(slots=True, eq=False)

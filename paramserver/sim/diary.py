@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from paramserver.events import Verdict
+from paramserver.diaries import ReplicaDiary
+from paramserver.events import NOBODY, Replica, Verdict
 from paramserver.session import Pulled
-from paramserver.sim.calls import NOBODY, Call
-from paramserver.sim.shards import push_name
-from paramserver.tracing import Arrow, Note, Recorder, Row, Span
+from paramserver.sim.calls import Call
 
 
 class StepRecord(NamedTuple):
@@ -47,38 +46,39 @@ class Diary:
     """One replica's diary; whoever writes says what time it is, in nanoseconds.
 
     Args:
-        row: of the trace.
         steps: where to write each step, shared by all replicas; None for nowhere.
-        recorder: of the trace; None for none.
+        row: of the trace; None where none is kept.
 
     Attributes:
         waits: nanoseconds that pulls were parked, by the rank whose push ended that.
     """
 
-    def __init__(self, row: Row, steps: list[StepRecord] | None, recorder: Recorder | None) -> None:
+    def __init__(self, steps: list[StepRecord] | None, row: ReplicaDiary | None) -> None:
         self.waits: Counter[int] = Counter()
-        self._row, self._steps, self._recorder = row, steps, recorder
-        self._asked = self._pulled_at = self._waited = 0
+        self._steps, self._row = steps, row
+        self._pulled_at = self._waited = 0
         self._waited_for = NOBODY
         self._parked: int | None = None
         self._pulled: Pulled | None = None
 
-    def ask(self, now: int) -> None:
-        """Note that a pull or a push begins."""
-        self._asked = now
+    def pull(self, now: int, clock: int) -> None:
+        """Note that a pull begins."""
         self._parked = None
+        if self._row is not None:
+            self._row.begin("pull", clock, now)
 
     def park(self, now: int) -> None:
         """Note that the pull waits."""
         if self._parked is None:
             self._parked = now
+            if self._row is not None:
+                self._row.park(now)
 
-    def pulled(self, now: int, clock: int, pulled: Pulled, calls: Sequence[Call], last: Call) -> None:
+    def pulled(self, now: int, pulled: Pulled, calls: Sequence[Call], last: Call) -> None:
         """Note that all weights are here.
 
         Args:
             now: nanoseconds.
-            clock: of the reader.
             pulled: what came.
             calls: one for each shard.
             last: the one whose answer came last.
@@ -88,27 +88,32 @@ class Diary:
         if self._parked is not None:
             self._waited, self._waited_for = now - self._parked, last.released_by
             self.waits[self._waited_for] += self._waited
-        if self._recorder is None:
-            return
-        self._span("pull", self._asked, now, {"clock": clock})
-        if self._parked is not None:
-            self._span("wait", self._parked, now, {"for": self._waited_for})
-        for name in (name for call in calls for name in call.sees):
-            self._recorder.add(Arrow(name, "arrives", self._row, now))
+        if self._row is not None:
+            self._row.pulled(now, self._waited_for, (name for call in calls for name in call.sees))
 
-    def computed(self, now: int, clock: int) -> None:
+    def compute(self, now: int, clock: int) -> None:
+        """Note that the computation of a gradient begins."""
+        if self._row is not None:
+            self._row.begin("compute", clock, now)
+
+    def computed(self, now: int) -> None:
         """Note that the gradient is there."""
-        if self._recorder is not None:
-            self._span("compute", self._pulled_at, now, {"clock": clock})
+        if self._row is not None:
+            self._row.computed(now)
+
+    def push(self, now: int, clock: int) -> None:
+        """Note that a push begins."""
+        if self._row is not None:
+            self._row.begin("push", clock, now)
 
     def pushed(
-        self, now: int, rank: int, clock: int, verdict: Verdict, loss: float, calls: Sequence[Call]
+        self, now: int, replica: Replica, clock: int, verdict: Verdict, loss: float, calls: Sequence[Call]
     ) -> None:
         """Note that the verdict is there.
 
         Args:
             now: nanoseconds.
-            rank: whose push.
+            replica: whose push.
             clock: of the step.
             verdict: over all shards.
             loss: of the step.
@@ -118,7 +123,7 @@ class Diary:
         assert pulled is not None
         if self._steps is not None:
             record = StepRecord(
-                rank,
+                replica.rank,
                 clock,
                 self._pulled_at,
                 self._waited,
@@ -131,12 +136,10 @@ class Diary:
                 loss,
             )
             self._steps.append(record)
-        if self._recorder is not None:
-            self._span("push", self._asked, now, {"clock": clock, "verdict": str(verdict)})
-            for call in calls:
-                name = push_name(call.event, call.shard)
-                self._recorder.add(Arrow(name, "leaves", self._row, self._asked))
+        if self._row is not None:
+            self._row.pushed(now, replica, verdict, [call.shard for call in calls])
 
-    def _span(self, name: str, begin: int, end: int, notes: dict[str, Note]) -> None:
-        assert self._recorder is not None
-        self._recorder.add(Span(self._row, name, begin, end, notes))
+    def end(self, now: int) -> None:
+        """Note that the replica ends, or begins a new life."""
+        if self._row is not None:
+            self._row.end(now)

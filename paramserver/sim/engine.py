@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from paramserver.diaries import ReplicaDiary, replica_row, shard_row
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import JobSpec, JobStatus, Score, Snapshot
 from paramserver.placement import bytes_per_shard, join, place
@@ -19,7 +20,7 @@ from paramserver.sim.run import Run, ServerRecord, ShardRecord
 from paramserver.sim.servers import Servers
 from paramserver.sim.worker import VirtualWorker
 from paramserver.sim.world import Machines, World, check_world, newcomers
-from paramserver.tracing import Recorder, Row
+from paramserver.tracing import Recorder
 from paramserver.types import Array, Tensors
 
 REPLICAS_NAMED_MAX = 8
@@ -155,7 +156,8 @@ class Simulation:
             number = index * self._machines.threads + thread
             name = f"worker{index}/{thread}"
             times = StepTimes(self._world.compute, self._world.seed, number, index)
-            diary = Diary(Row(f"worker{index}", name), self._steps, self._recorder)
+            row = None if self._recorder is None else ReplicaDiary(replica_row(name), self._recorder)
+            diary = Diary(self._steps, row)
             replica = VirtualReplica(worker, name, self._servers, self._spec, task, times, diary)
             worker.replicas.append(replica)
         return worker
@@ -211,12 +213,8 @@ class Simulation:
             for other, waited in sorted(replica.diary.waits.items())
         }
         versions = [snapshot.version for snapshot in snapshots] or [0] * len(servers.shards)
-        rows = [Row(f"server{shard.server}", f"shard {shard.index}") for shard in servers.shards]
-        rows += [
-            Row(f"worker{worker.index}", replica.name)
-            for worker in self._workers
-            for replica in worker.replicas
-        ]
+        rows = [shard_row(shard.server, shard.index) for shard in servers.shards]
+        rows += [replica_row(replica.name) for worker in self._workers for replica in worker.replicas]
         return Run(
             status=status,
             began_ns=servers.began if servers.began is not None else self._heap.now,

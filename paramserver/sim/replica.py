@@ -124,6 +124,7 @@ class VirtualReplica:
             self._fenced()
 
     def _end_life(self) -> None:
+        self.diary.end(self._heap.now)
         self._life += 1
         self._calls = []
         if self._compute is not None:
@@ -259,7 +260,7 @@ class VirtualReplica:
 
     def _pull(self, pull: Pull, attempts: int = 0) -> None:
         self._wish = pull
-        self.diary.ask(self._heap.now)
+        self.diary.pull(self._heap.now, pull.clock)
         self._tally.enter(ev.Phase.PULL, self._servers.now)
         exchange = self._exchange = self._session.pull(pull.clock, pull.rows)
         self._calls = []
@@ -287,21 +288,22 @@ class VirtualReplica:
         if pulled is None:
             return
         self._pulled, self._clock = pulled, call.event.clock
-        self.diary.pulled(heap.now, self._clock, pulled, self._calls, call)
+        self.diary.pulled(heap.now, pulled, self._calls, call)
         tally.pulled(pulled.clock_gap, pulled.verdict)
         if self._clock == self._steps:
             self._go_on(pulled)
             return
+        self.diary.compute(heap.now, self._clock)
         tally.enter(ev.Phase.COMPUTE, self._servers.now)
         duration = self._times.nanoseconds(self._clock, heap.now)
         self._compute = heap.timer(heap.now + duration, self._computed, pulled)
 
     def _computed(self, pulled: Pulled) -> None:
-        self.diary.computed(self._heap.now, self._clock)
+        self.diary.computed(self._heap.now)
         self._go_on(pulled)
 
     def _push(self, push: Push) -> None:
-        self.diary.ask(self._heap.now)
+        self.diary.push(self._heap.now, push.clock)
         self._tally.computed(push.samples, push.loss)
         self._tally.enter(ev.Phase.PUSH, self._servers.now)
         self._loss = push.loss
@@ -318,8 +320,8 @@ class VirtualReplica:
             return
         self._tally.decided(verdict)
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
-        rank = call.event.replica.rank
-        self.diary.pushed(self._heap.now, rank, self._clock, verdict, self._loss, self._calls)
+        replica = call.event.replica
+        self.diary.pushed(self._heap.now, replica, self._clock, verdict, self._loss, self._calls)
         if verdict.outcome is ev.Outcome.FENCED:
             self._fenced()
             return

@@ -13,7 +13,7 @@ from typing import Any
 
 from paramserver import events as ev
 from paramserver.coordinator import Coordinator
-from paramserver.sim.calls import COORDINATOR, NOBODY, Call
+from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
 from paramserver.sim.links import Fabric, Handlers
 from paramserver.sim.shards import VirtualShard
@@ -105,7 +105,7 @@ class Servers:
 
     def tell(self, event: ev.CoordinatorEvent) -> None:
         """Bring an event to the coordinator, and what it decides on its way."""
-        cause = event.rank if isinstance(event, ev.Contributed) else NOBODY
+        cause = event.rank if isinstance(event, ev.Contributed) else ev.NOBODY
         for effect in self._coordinator.handle(event, self.now):
             match effect:
                 case ev.Ordered(order, shard):

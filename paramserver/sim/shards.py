@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from paramserver import events as ev
+from paramserver.diaries import Gathered, ShardDiary
 from paramserver.rows import Gradient
 from paramserver.shard import Shard
-from paramserver.sim.calls import NOBODY
 from paramserver.sim.heap import NANOSECONDS, EventHeap
 from paramserver.sim.network import Network
-from paramserver.tracing import Arrow, Recorder, Row, Span
+from paramserver.tracing import Recorder
 
 
 class VirtualShard:
@@ -51,13 +51,12 @@ class VirtualShard:
         self.shard = Shard(index)
         self._scale = scale
         self.held_ns = self.waited_ns = self.served = 0
-        self._heap, self._network, self._recorder, self._dispatch = heap, network, recorder, dispatch
+        self._heap, self._network, self._dispatch = heap, network, dispatch
         self._queue: deque[tuple[ev.ShardEvent, int]] = deque()
         self._is_locked = False
         self._closers: dict[int, int] = {}  # order that closes a round -> the rank that completed it
-        self._unseen: list[str] = []  # pushes that no pull has seen yet
-        self._gathered: list[ev.PushReceived] = []  # of the open round
-        self._row = Row(f"server{server}", f"shard {index}")
+        self._gathered = Gathered()
+        self._diary = None if recorder is None else ShardDiary(server, index, recorder)
 
     def obey(self, order: tuple[ev.Order, int]) -> None:
         """Take an order; with the rank that completed the round, if it closes one."""
@@ -67,9 +66,7 @@ class VirtualShard:
 
     def see(self) -> tuple[str, ...]:
         """Take out the pushes that the pull which is being granted is the first to see."""
-        unseen = tuple(self._unseen)
-        self._unseen.clear()
-        return unseen
+        return () if self._diary is None else self._diary.see()
 
     def weigh(self, values: Mapping[ev.Slice, Gradient]) -> int:
         """Return what tensors weigh on the network and under the lock, in bytes."""
@@ -104,34 +101,14 @@ class VirtualShard:
 
     def _cost(self, event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> tuple[int, int]:
         """Return how long an event holds the lock, and the rank on whose account it moves the frontier."""
-        cause, applied = NOBODY, list[ev.PushReceived]()
+        cause = ev.NOBODY
         if isinstance(event, ev.PushReceived):
             cause = event.replica.rank
-            verdict = effects[0].verdict if isinstance(effects[0], ev.PushAnswered) else None
-            if verdict is not None and not verdict.duplicate:
-                if verdict.outcome is ev.Outcome.APPLIED:
-                    applied = [event]
-                elif verdict.outcome is ev.Outcome.BUFFERED:
-                    self._gathered.append(event)
         elif isinstance(event, ev.RoundClosed):
             cause = self._closers.pop(event.number)
-            ranks = set(event.ranks)
-            applied = [push for push in self._gathered if push.replica.rank in ranks]
-            self._gathered = []
+        applied = self._gathered.applied(event, effects)
         summed = sum(self.weigh(push.gradients) for push in applied)
         duration = self._network.lock_ns + round(self._network.lock_per_byte_ns * summed)
-        if applied and self._recorder is not None:
-            self._record(self._recorder, duration, applied)
+        if applied and self._diary is not None:
+            self._diary.applied(self._heap.now, self._heap.now + duration, applied)
         return duration, cause
-
-    def _record(self, recorder: Recorder, duration: int, applied: Sequence[ev.PushReceived]) -> None:
-        now, names = self._heap.now, [push_name(push, self.index) for push in applied]
-        recorder.add(Span(self._row, "apply", now, now + duration, {"gradients": len(names)}))
-        for name in names:
-            recorder.add(Arrow(name, "passes", self._row, now))
-        self._unseen.extend(names)
-
-
-def push_name(push: ev.PushReceived, shard: int) -> str:
-    """Name a push's way to one shard, for the trace."""
-    return f"{push.replica.rank}.{push.replica.incarnation}.{push.sequence}/{shard}"

@@ -938,12 +938,18 @@ class PullHeader(google.protobuf.message.Message):
     CLOCK_GAP_FIELD_NUMBER: builtins.int
     VERDICT_FIELD_NUMBER: builtins.int
     SLICES_FIELD_NUMBER: builtins.int
+    RELEASED_BY_FIELD_NUMBER: builtins.int
+    SEES_FIELD_NUMBER: builtins.int
     version: builtins.int
     """of this shard: its applied updates; repeat it in the push"""
     rounds: builtins.int
     """closed rounds (synchronous mode)"""
     clock_gap: builtins.int
     """your clock minus the slowest live clock here; may be negative"""
+    released_by: builtins.int
+    """Set by a server that keeps a trace, for the reader's own; see docs/traces.md.
+    the rank whose push ended this pull's wait; absent: nobody's
+    """
     @property
     def verdict(self) -> global___Verdict:
         """what became of your last push, once its round is decided (synchronous mode)"""
@@ -951,6 +957,10 @@ class PullHeader(google.protobuf.message.Message):
     @property
     def slices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SliceHeader]:
         """this shard's slices, in placement order; of some perhaps single rows"""
+
+    @property
+    def sees(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """names of the pushes that this pull is the first to see"""
 
     def __init__(
         self,
@@ -960,9 +970,12 @@ class PullHeader(google.protobuf.message.Message):
         clock_gap: builtins.int = ...,
         verdict: global___Verdict | None = ...,
         slices: collections.abc.Iterable[global___SliceHeader] | None = ...,
+        released_by: builtins.int | None = ...,
+        sees: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["verdict", b"verdict"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clock_gap", b"clock_gap", "rounds", b"rounds", "slices", b"slices", "verdict", b"verdict", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_released_by", b"_released_by", "released_by", b"released_by", "verdict", b"verdict"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_released_by", b"_released_by", "clock_gap", b"clock_gap", "released_by", b"released_by", "rounds", b"rounds", "sees", b"sees", "slices", b"slices", "verdict", b"verdict", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_released_by", b"_released_by"]) -> typing.Literal["released_by"] | None: ...
 
 global___PullHeader = PullHeader
 
