@@ -20,7 +20,7 @@ from paramserver.events import JobSpec, TensorSpec
 from paramserver.optim import OPTIMIZERS, build_optimizer, optimizer_name
 from paramserver.types import Shapes
 
-ENGINES = ("local", "sequential")
+ENGINES = ("local", "sequential", "sim")
 ON_DEATH = ("auto", "restart", "drop")
 
 
@@ -37,6 +37,9 @@ class Job:
         code: path of the user's Python file; empty for none. A job file that names one does not run it.
         code_sha256: of that file when the job was run, in hexadecimal; written, not given.
         split: how samples are dealt to replicas: ``iid``, ``by-label`` or ``dirichlet:A``.
+        problem: in virtual time, what is trained in place of data and model: ``quadratic:H``,
+            ``quadratic:H,NOISE``, ``logistic``, ``timing`` or ``timing:SIZE``; empty for data and model.
+        steps: of each replica of a problem, which has no epochs; 0 for 100.
         consistency: ``sync``, ``async`` or ``ssp:N``.
         servers: server processes, >= 1.
         shards: shards of each server, >= 1.
@@ -50,7 +53,8 @@ class Job:
         epochs: passes over the training set, >= 1.
         target_accuracy: the job ends once the validation accuracy reaches it; 0: after its epochs.
         seed: of all chance, >= 0.
-        engine: ``local`` (processes on this machine) or ``sequential`` (one plain loop).
+        engine: ``local`` (processes on this machine), ``sequential`` (one plain loop) or ``sim`` (virtual
+            time).
         on_death: ``restart``, ``drop``, or ``auto``: restart for sync, drop for async and ssp.
         lease_seconds: a replica unheard of for this long is dead.
         step_timeout: seconds that one step may take.
@@ -65,6 +69,8 @@ class Job:
     code: str = ""
     code_sha256: str = ""
     split: str = "iid"
+    problem: str = ""
+    steps: int = 0
     consistency: str = "sync"
     servers: int = 1
     shards: int = 2
@@ -104,7 +110,8 @@ class Job:
         on_death = self.on_death
         if on_death == "auto":
             on_death = "restart" if rule.gathers else "drop"
-        return replace(self, lr=lr, on_death=on_death)
+        steps = self.steps or (USUAL_STEPS if self.problem else 0)
+        return replace(self, lr=lr, on_death=on_death, steps=steps)
 
     def to_toml(self) -> str:
         """Return the job as a job file that ``job_from_toml`` reads."""
@@ -154,7 +161,11 @@ USUAL_LEARNING_RATE = {
 """The learning rate of each optimizer where a job states none: measured on the digits with ``mlp:128``, 50
 epochs and a cosine."""
 
+USUAL_STEPS = 100
+"""The steps of each replica of a problem where a job states none."""
+
 _LEAST = {
+    "steps": 0,
     "servers": 1,
     "shards": 1,
     "workers": 1,
@@ -251,6 +262,15 @@ def _check(job: Job) -> None:
             raise RequestError(
                 f"'{name}' is one of {', '.join(allowed)}, not '{value}'.{did_you_mean(value, allowed)}"
             )
+    if job.problem and job.engine != "sim":
+        raise RequestError(
+            f"The problem '{job.problem}' is for virtual time, but the engine is {job.engine}. Choose the "
+            "engine sim, or train data and a model."
+        )
+    if job.steps and not job.problem:
+        raise RequestError(
+            "'steps' are those of a problem; data are passed over in epochs. Give epochs, or a problem."
+        )
     if job.trace and job.engine == "sequential":
         raise RequestError(
             "The sequential engine has no threads or shards whose work could be recorded. Leave 'trace' "

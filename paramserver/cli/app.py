@@ -18,7 +18,7 @@ from paramserver import __version__
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
 from paramserver.cli.timeline import timeline
-from paramserver.cli.train import train
+from paramserver.cli.train import simulate, train
 from paramserver.errors import JobError, RequestError, did_you_mean
 
 # Typer carries a copy of click, or uses the real one, depending on its version; this is its ClickException.
@@ -38,6 +38,7 @@ _PASSED_ON: dict[str, Any] = {
 }
 
 app.command()(train)
+app.command()(simulate)
 app.command()(predict)
 app.command()(timeline)
 app.command()(models)

@@ -2,7 +2,8 @@
 
 Such a command writes one parameter ``given`` where they belong, and `takes_job` puts them in its place; the
 command is handed one dictionary of those that were really given. So a new key of a job is one line here,
-and all commands have it.
+and all commands have it. In the same way a parameter ``world_given`` stands for the options of a simulated
+world.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ WHAT = "What is trained"
 WHO = "By how many"
 HOW = "How"
 RUN = "The run"
+WORLD = "The world, in virtual time"
 
 
 @dataclass(frozen=True, slots=True)
 class JobOption:
-    """One key of a job as an option.
+    """One key of a job, or of a world, as an option.
 
     Attributes:
         name: of the field of `paramserver.job.Job`.
@@ -79,6 +81,15 @@ JOB_OPTIONS = (
     JobOption(
         "split", str, "iid", "How samples are dealt to replicas: iid, by-label or dirichlet:A.", WHAT, "HOW"
     ),
+    JobOption(
+        "problem",
+        str,
+        "none",
+        "In virtual time, in place of data and model: quadratic:H[,NOISE], logistic or timing[:SIZE].",
+        WHAT,
+        "NAME",
+    ),
+    JobOption("steps", int, 100, "Steps of each replica of a problem, which has no epochs.", WHAT),
     JobOption("consistency", str, "sync", "Consistency model: sync, async or ssp:N.", HOW, "MODEL"),
     JobOption("servers", int, 1, "Server processes.", WHO),
     JobOption("shards", int, 2, "Shards of each server.", WHO),
@@ -112,7 +123,7 @@ JOB_OPTIONS = (
         "engine",
         str,
         "local",
-        "local (processes on this machine) or sequential (one plain loop).",
+        "local (processes on this machine), sequential (one plain loop) or sim (virtual time).",
         RUN,
         "NAME",
     ),
@@ -146,6 +157,33 @@ JOB_OPTIONS = (
         "",
     ),
 )
+
+WORLD_OPTIONS = (
+    JobOption(
+        "world", str, "none", "World file, whose keys are the options below; they win.", WORLD, "FILE.toml"
+    ),
+    JobOption(
+        "compute",
+        str,
+        "none; it must be given",
+        "Time of a gradient, such as 20ms or 'exponential:20ms w3=x4'.",
+        WORLD,
+        "LAW",
+    ),
+    JobOption(
+        "network",
+        str,
+        "none; it must be given",
+        "Costs of messages and locks, such as ideal or 'latency=100us bandwidth=1Gbit/s …'.",
+        WORLD,
+        "COSTS",
+    ),
+    JobOption("faults", str, "none", "What goes wrong, such as 'lose=1% crash=w1@3s+2s'.", WORLD, "FAULTS"),
+    JobOption("world_seed", int, "the job's seed", "Seed of all chance in the world.", WORLD),
+)
+
+OPTIONS = {"given": JOB_OPTIONS, "world_given": WORLD_OPTIONS}
+"""What a command's parameter stands for."""
 
 JobFile = Annotated[
     Path | None,
@@ -181,31 +219,36 @@ AsJson = Annotated[
 def takes_job(
     command: Callable[..., int] | None = None, *, without: Collection[str] = ()
 ) -> Callable[..., Any]:
-    """Give a command the options of a job in place of its parameter ``given``.
+    """Give a command the options of a job in place of ``given``, and of a world in place of ``world_given``.
 
     Args:
-        command: whose other parameters are annotated as typer reads them.
-        without: names of the keys that it does not take.
+        command: has one of these parameters or both; the others are annotated as typer reads them.
+        without: names of the options that it does not take.
 
     Returns:
         The command as typer registers it, or what makes it of one where none was given.
     """
     if command is None:
         return lambda one: takes_job(one, without=without)
-    names = [option.name for option in JOB_OPTIONS if option.name not in without]
+    stands_for: dict[str, list[str]] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if parameter.name == "given":
-            parameters += [option.parameter() for option in JOB_OPTIONS if option.name in names]
+        if parameter.name in OPTIONS:
+            options = [option for option in OPTIONS[parameter.name] if option.name not in without]
+            stands_for[parameter.name] = [option.name for option in options]
+            parameters += [option.parameter() for option in options]
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @wraps(command)
     def with_options(**values: Any) -> int:
-        said = {name: values.pop(name) for name in names}
-        # A flag that is not there says nothing: a job file may have set its key.
-        given = {name: value for name, value in said.items() if value is not None and value is not False}
-        return command(given=given, **values)
+        for parameter, names in stands_for.items():
+            said = {name: values.pop(name) for name in names}
+            # A flag that is not there says nothing: a job file may have set its key.
+            values[parameter] = {
+                name: value for name, value in said.items() if value is not None and value is not False
+            }
+        return command(**values)
 
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     with_options.__annotations__ = {each.name: each.annotation for each in parameters}

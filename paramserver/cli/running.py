@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from paramserver.cli.worlds import read_world
 from paramserver.job_file import read_job
 from paramserver.launch.interruption import Interrupted
 from paramserver.launch.progress import make_reporter
@@ -19,7 +20,13 @@ from paramserver.storage import json_text
 
 
 def run_and_show(
-    text: str, source: str, given: Mapping[str, Any], out: Path | None, quiet: bool, as_json: bool
+    text: str,
+    source: str,
+    given: Mapping[str, Any],
+    world_given: Mapping[str, Any],
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Run a job, show its progress and its summary.
 
@@ -27,6 +34,7 @@ def run_and_show(
         text: of the job file; may be empty.
         source: the job file's name.
         given: options of the command line, which win.
+        world_given: those that are about a simulated world.
         out: the run folder; None for one with the time as its name.
         quiet: show no progress.
         as_json: print nothing but the summary to standard output; progress goes to standard error.
@@ -41,9 +49,10 @@ def run_and_show(
     # What a user's own code prints must not end up between the lines of the summary.
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         job, code = read_job(text, source, given)
+        world = read_world(job, world_given)
         reporter = make_reporter(_console(sys.stdout), quiet)
         try:
-            summary, folder = run(job, out, reporter, code)
+            summary, folder = run(job, out, reporter, code, world)
         except Interrupted as interrupted:
             print(f"paramserver: {interrupted} Every process of the job has ended.", file=sys.stderr)
             return interrupted.code

@@ -14,6 +14,7 @@ from paramserver.consistency import parse_consistency
 from paramserver.events import Counters, JobStatus, MemberStatus, Phase, Replica, Score, Slice, Standing
 from paramserver.launch.interruption import Interruption
 from paramserver.launch.progress import Moment, Reporter
+from paramserver.launch.record import checkpoint_details
 from paramserver.models import score
 from paramserver.optim import build_optimizer
 from paramserver.placement import rows_of
@@ -185,15 +186,7 @@ class _Loop:
         ]
         file = write_shard(folder.checkpoint, 0, 1, slices, update.version, 0)
         job = self._plan.spec
-        details = {
-            "model": job.model,
-            "consistency": job.consistency,
-            "learning_rate": job.learning_rate,
-            "schedule": job.schedule,
-            "seed": job.seed,
-            "rounds": self._rounds,
-            "fingerprint": job.fingerprint(),
-        }
+        details = {**checkpoint_details(self._status()), "rounds": self._rounds}
         manifest = write_manifest(folder.checkpoint, job.tensors, [file], 0, job.optimizer, details)
         return manifest.weights_sha256
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paramserver.datasets import NAMES
 from paramserver.errors import RequestError
+from paramserver.events import JobSpec
 from paramserver.job import CODE, Job
 from paramserver.placement import place
+from paramserver.sim import Machines, Problem, World, check_world, parse_problem
 from paramserver.user_code import UserCode
 from paramserver.workload import Workload, load_workload
 
@@ -16,23 +18,67 @@ PROCESSES_MAX = 256
 """Servers and workers of a job on one machine; each takes some 60 MB and a core's attention."""
 
 
-def make_plan(job: Job, code: UserCode | None = None) -> Workload:
+@dataclass(frozen=True)
+class Exercise:
+    """A job that trains a problem in place of data and a model; in virtual time only.
+
+    Attributes:
+        job: resolved.
+        problem: what is trained.
+    """
+
+    job: Job
+    problem: Problem
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of each replica, in rank order."""
+        return (self.job.steps,) * self.job.replicas
+
+    @property
+    def spec(self) -> JobSpec:
+        """What the replicas agree on with the servers."""
+        return replace(self.job.spec(self.problem.shapes, self.steps), model=self.problem.name)
+
+
+Plan = Workload | Exercise
+
+
+def machines_of(job: Job) -> Machines:
+    """Return who takes part in a job."""
+    return Machines(job.servers, job.shards, job.workers, job.threads)
+
+
+def make_plan(job: Job, code: UserCode | None = None, world: World | None = None) -> Plan:
     """Resolve a job, read its data, build its model.
 
     Args:
         job: what a person wants.
         code: the user's file, if there is one.
+        world: in which it runs, if it runs in virtual time.
 
     Raises:
-        RequestError: a field, the data or the model is wrong, or they do not fit together.
+        RequestError: a field, the data or the model is wrong, or they do not fit together; or it cannot run
+            in this world.
     """
     job = _with_absolute_paths(job).resolved()
-    if job.servers + job.workers > PROCESSES_MAX:
+    if (world is not None) != (job.engine == "sim"):
+        raise RequestError(
+            "A job in virtual time needs a world, and no other job has one, but the engine is "
+            f"'{job.engine}' and a world was {'not ' if world is None else ''}given."
+        )
+    if world is not None:
+        check_world(world, machines_of(job))
+    if job.engine == "local" and job.servers + job.workers > PROCESSES_MAX:
         raise RequestError(
             f"One machine runs at most {PROCESSES_MAX} servers and workers, and {job.servers} servers and "
             f"{job.workers} workers were asked for. Use more shards or threads instead."
         )
-    plan = load_workload(job, code)
+    plan: Plan
+    if job.problem:
+        plan = Exercise(job, parse_problem(job.problem, machines_of(job).shards_in_all, job.seed))
+    else:
+        plan = load_workload(job, code)
     place(plan.spec.tensors, job.servers * job.shards)
     return plan
 

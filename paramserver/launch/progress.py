@@ -35,12 +35,14 @@ class Moment:
         samples: samples whose gradient has been computed.
         loss: mean training loss of the latest steps; NaN before the first.
         accuracy: newest on the validation set, 0 to 1; None before the first.
+        virtual_seconds: of virtual time that have passed; None in a real run.
     """
 
     fraction: float
     samples: int
     loss: float = math.nan
     accuracy: float | None = None
+    virtual_seconds: float | None = None
 
 
 class Reporter(Protocol):
@@ -224,13 +226,15 @@ class _ToGo(ProgressColumn):
 
 
 def figures(moment: Moment, samples_per_second: float | None) -> list[str]:
-    """Return what is known, as short texts: loss, validation accuracy, speed."""
+    """Return what is known, as short texts: loss, validation accuracy, speed or virtual time."""
     shown = []
     if not math.isnan(moment.loss):
         shown.append(f"loss {moment.loss:.3f}")
     if moment.accuracy is not None:
         shown.append(f"validation {moment.accuracy:.3f}")
-    if samples_per_second is not None:
+    if moment.virtual_seconds is not None:
+        shown.append(f"virtual {moment.virtual_seconds:,.2f} s")
+    elif samples_per_second is not None:
         shown.append(f"{samples_per_second:,.0f} samples/s")
     return shown
 

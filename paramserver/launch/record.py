@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from paramserver.events import JobStatus
+from paramserver.launch.plan import Exercise, Plan
 from paramserver.workload import Workload
 
 PACKAGES = ("paramserver", "numpy", "grpcio", "protobuf")
 
 
-def describe(plan: Workload, started_at: float) -> dict[str, Any]:
+def describe(plan: Plan, started_at: float) -> dict[str, Any]:
     """Return what a reader needs to judge a run, or to repeat it.
 
     Args:
@@ -24,6 +26,32 @@ def describe(plan: Workload, started_at: float) -> dict[str, Any]:
     Returns:
         Keys for the summary, as JSON values.
     """
+    return {
+        **(_problem(plan) if isinstance(plan, Exercise) else _data(plan)),
+        "servers": plan.job.servers if plan.job.engine != "sequential" else 0,
+        "job": asdict(plan.job),
+        "started_at": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
+        "software": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "machine": {"system": platform.platform(terse=True), "cores": os.cpu_count()},
+    }
+
+
+def checkpoint_details(status: JobStatus) -> dict[str, Any]:
+    """Return what a checkpoint's manifest says beside what it holds."""
+    job = status.job
+    assert job is not None
+    return {
+        "model": job.model,
+        "consistency": job.consistency,
+        "learning_rate": job.learning_rate,
+        "schedule": job.schedule,
+        "seed": job.seed,
+        "rounds": status.rounds,
+        "fingerprint": job.fingerprint(),
+    }
+
+
+def _data(plan: Workload) -> dict[str, Any]:
     splits = plan.splits
     return {
         "data": plan.job.data,
@@ -37,11 +65,19 @@ def describe(plan: Workload, started_at: float) -> dict[str, Any]:
         "classes": splits.train.classes,
         "class_names": splits.train.class_names,
         "dealing": plan.dealing,
-        "servers": plan.job.servers if plan.job.engine == "local" else 0,
-        "job": asdict(plan.job),
-        "started_at": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
-        "software": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "machine": {"system": platform.platform(terse=True), "cores": os.cpu_count()},
+    }
+
+
+def _problem(plan: Exercise) -> dict[str, Any]:
+    """Say the same of a problem, which has neither data nor classes."""
+    return {
+        "data": "",
+        "data_samples": {"train": 0, "validation": 0, "test": 0},
+        "task": "problem",
+        "features": 0,
+        "classes": 0,
+        "class_names": [],
+        "dealing": f"Each replica does {plan.job.steps:,} steps of the problem {plan.problem.name}.",
     }
 
 

@@ -12,13 +12,14 @@ from paramserver.job import Job
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.local import read_summary, run_processes
 from paramserver.launch.loop import run_loop
-from paramserver.launch.plan import make_plan
+from paramserver.launch.plan import Exercise, Plan, make_plan
 from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
+from paramserver.launch.virtual import replay_command, run_virtual
+from paramserver.sim import World
 from paramserver.storage import RunFolder, create_run_folder
 from paramserver.user_code import UserCode
-from paramserver.workload import Workload
 
 
 class Bug(Exception):  # noqa: N818 - the name says what it is
@@ -36,6 +37,7 @@ def run(
     out: Path | None = None,
     reporter: Reporter | None = None,
     code: UserCode | None = None,
+    world: World | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run a job on this machine, to its end.
 
@@ -46,6 +48,7 @@ def run(
         out: the run folder, new or empty; None: one with the time as its name in ``runs``.
         reporter: shows progress; None: nobody.
         code: the user's file, if the job has one.
+        world: costs and faults, for the engine ``sim`` and for no other.
 
     Returns:
         The summary, and the run folder.
@@ -58,30 +61,37 @@ def run(
     """
     reporter = reporter or Silence()
     # Nothing has to be ended yet, so a signal may strike here, also in code of the user's that never returns.
-    plan = make_plan(job, code)
+    plan = make_plan(job, code, world)
     with Interruption() as interruption:
         for program in PROGRAMS:
             command(program)
         interruption.check()
         with create_run_folder(out, time.time()) as folder:
             try:
-                return _run(plan, folder, interruption, reporter), folder.path
+                return _run(plan, world, folder, interruption, reporter), folder.path
             finally:
                 reporter.close()
 
 
-def _run(plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter) -> dict[str, Any]:
+def _run(
+    plan: Plan, world: World | None, folder: RunFolder, interruption: Interruption, reporter: Reporter
+) -> dict[str, Any]:
     started_at = time.time()
     folder.write_text("job.toml", plan.job.to_toml())
     reporter.note(_opening(plan, folder))
-    engine = run_loop if plan.job.engine == "sequential" else run_processes
     details = describe(plan, started_at)
+    if world is not None:
+        details["replay"] = replay_command(plan, world, folder)
     try:
-        summary = engine(plan, folder, interruption, reporter)
+        summary = _run_engine(plan, world, folder, interruption, reporter)
     except (JobError, RequestError, Interrupted) as error:
         outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
         summary = {**read_summary(folder), **details, "outcome": outcome, "reason": str(error)}
         folder.write_json("summary.json", summary)
+        if isinstance(error, Interrupted):
+            raise
+        if "replay" in details:
+            raise JobError(f"{error} To see it again: {details['replay']}") from error
         if isinstance(error, RequestError):
             raise JobError(str(error)) from error
         raise
@@ -97,7 +107,17 @@ def _run(plan: Workload, folder: RunFolder, interruption: Interruption, reporter
     return summary
 
 
-def _opening(plan: Workload, folder: RunFolder) -> str:
+def _run_engine(
+    plan: Plan, world: World | None, folder: RunFolder, interruption: Interruption, reporter: Reporter
+) -> dict[str, Any]:
+    if world is not None:
+        return run_virtual(plan, world, folder, interruption, reporter)
+    assert not isinstance(plan, Exercise), "a problem is for virtual time"
+    engine = run_loop if plan.job.engine == "sequential" else run_processes
+    return engine(plan, folder, interruption, reporter)
+
+
+def _opening(plan: Plan, folder: RunFolder) -> str:
     job = plan.job
     if job.engine == "sequential":
         where = f"{job.replicas} replicas in one plain loop"
@@ -106,7 +126,10 @@ def _opening(plan: Workload, folder: RunFolder) -> str:
             f"{count(job.workers, 'worker')} x {count(job.threads, 'thread')}, "
             f"{count(job.servers, 'server')} x {count(job.shards, 'shard')}"
         )
-    return (
-        f"Training {plan.model.spec} on {plan.splits.train.name}, {job.consistency}: {where}.\n"
-        f"The run folder is {folder.path}."
+    what = (
+        f"{plan.problem.name}"
+        if isinstance(plan, Exercise)
+        else f"{plan.model.spec} on {plan.splits.train.name}"
     )
+    does = "Simulating" if job.engine == "sim" else "Training"
+    return f"{does} {what}, {job.consistency}: {where}.\nThe run folder is {folder.path}."

@@ -124,8 +124,16 @@ class Simulation:
         return self._servers.began
 
     def status(self) -> JobStatus:
-        """Ask how the job stands, as the coordinator knows it; it costs nothing."""
-        return self._servers.status()
+        """Return how the job stands, with what each replica would say of itself now; it costs nothing."""
+        beats = {beat.replica: beat for one in self._replicas() if (beat := one.beat()) is not None}
+        status = self._servers.status()
+        members = (
+            replace(member, clock=beat.clock, phase=beat.phase, counters=beat.counters)
+            if (beat := beats.get(member.replica)) is not None
+            else member
+            for member in status.members
+        )
+        return replace(status, members=tuple(members))
 
     def run(self) -> Run:
         """Let everything happen until the job is over.
@@ -204,7 +212,7 @@ class Simulation:
 
     def result(self) -> Run:
         """Return what has come of it: at the end of `run`, or so far where that ended with an error."""
-        servers, status = self._servers, self._servers.status()
+        servers, status = self._servers, self.status()
         snapshots = servers.observe()
         waits = {
             (replica.replica.rank, other): waited

@@ -67,6 +67,8 @@ def test_every_key_of_a_job_is_an_option_with_its_default_in_the_help():
         "clip_norm": "none",
         "target_accuracy": "none",
         "trace": "",  # a flag
+        "problem": "none",
+        "steps": "100",
     }
     options = {option.name: option for option in typer.main.get_command(app).commands["train"].params}
     for field in fields(Job):

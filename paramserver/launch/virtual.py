@@ -1,0 +1,308 @@
+"""A job in virtual time, in this process: what a real run leaves in its folder, a simulated one leaves, too.
+
+To the next editor: virtual seconds come from the simulation and go into every file; the wall clock of this
+machine only paces the display, and says in the summary how long the simulation took.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from paramserver.accounting import merge_counters, summarise
+from paramserver.errors import JobError
+from paramserver.events import JobStatus, Score
+from paramserver.launch.interruption import Interrupted, Interruption
+from paramserver.launch.judge import judge
+from paramserver.launch.plan import Exercise, Plan, machines_of
+from paramserver.launch.progress import Moment, Reporter
+from paramserver.launch.record import checkpoint_details
+from paramserver.rows import Gradients
+from paramserver.sim import Machines, Run, Simulation, Task, Watch, World
+from paramserver.storage import MetricsWriter, RunFolder, SliceValues, write_manifest, write_shard
+from paramserver.training import Step
+from paramserver.types import Tensors
+
+NANOSECONDS = 1_000_000_000
+
+TRACE_MAX = 200_000
+"""Records of a trace that are kept, the newest: some 40 MB of JSON, which Perfetto opens in seconds."""
+
+LOOKS_LEAST, LOOKS_MOST = 20, 100
+"""How often the weights are judged in a run: once an epoch, within what makes a curve."""
+
+REDRAW_SECONDS = 0.1
+"""Of real time between two looks at the progress."""
+
+LOSS_DECAY = 0.99
+"""The training loss that is shown is a moving average over some hundred steps of all replicas."""
+
+NOTES_MAX = 20
+"""How many sentences of the coordinator a summary holds; its log in the run folder holds all."""
+
+WAITED_FOR_MAX = 10
+"""How many of those that were waited for longest a summary names."""
+
+
+def run_virtual(
+    plan: Plan, world: World, folder: RunFolder, interruption: Interruption, reporter: Reporter
+) -> dict[str, Any]:
+    """Run a job in virtual time, and return its summary.
+
+    Args:
+        plan: the job.
+        world: costs and faults.
+        folder: where world, metrics, checkpoint and trace go; if the run fails, its summary, too.
+        interruption: entered; looked at before each gradient and every few thousand events.
+        reporter: shows progress.
+
+    Raises:
+        JobError: the job failed, in the world or out of it.
+        Interrupted: a signal came.
+    """
+    folder.write_text("world.toml", world.to_toml())
+    with folder.open_metrics() as metrics:
+        virtual = _Virtual(plan, world, metrics, interruption, reporter)
+        try:
+            run = virtual.simulation.run()
+            if run.reason:
+                raise JobError(run.reason)
+        except (JobError, Interrupted):
+            virtual.leave(folder, has_finished=False)
+            raise
+        return virtual.leave(folder, has_finished=True)
+
+
+def replay_command(plan: Plan, world: World, folder: RunFolder) -> str:
+    """Return the command that does the run of a folder again, as a shell takes it."""
+    path = folder.path.absolute()
+    words = ["paramserver", "simulate", str(path / "job.toml"), "--world", str(path / "world.toml")]
+    if plan.job.code:
+        words += ["--code", plan.job.code]
+    return shlex.join([*words, "--seed", str(plan.job.seed), "--world-seed", str(world.seed)])
+
+
+class _Virtual:
+    """One simulation, and whoever looks at it.
+
+    Attributes:
+        simulation: yet to be run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        metrics: MetricsWriter,
+        interruption: Interruption,
+        reporter: Reporter,
+    ) -> None:
+        self._plan, self._world, self._metrics = plan, world, metrics
+        self._interruption, self._reporter = interruption, reporter
+        self._began = self._next_display = time.monotonic()
+        self._steps = self._samples = 0
+        self._loss = math.nan
+        self._judged = -1
+        self._accuracy: float | None = None
+        looks = (
+            LOOKS_LEAST if isinstance(plan, Exercise) else min(max(plan.job.epochs, LOOKS_LEAST), LOOKS_MOST)
+        )
+        self._gap = max(1.0, plan.spec.versions_total / looks)
+        self._first_ns = max(1_000_000, round(world.compute.law.mean))
+        self.simulation = Simulation(
+            world,
+            machines_of(plan.job),
+            plan.spec,
+            _task(plan, machines_of(plan.job), self._counted),
+            trace_max=TRACE_MAX if plan.job.trace else 0,
+            keep_steps=False,
+            watch=Watch(self._first_ns, self._look, self._next_look),
+            check=self._check,
+        )
+
+    def leave(self, folder: RunFolder, has_finished: bool) -> dict[str, Any]:
+        """Write everything but the summary of a run that has finished, and return that."""
+        run = self.simulation.result()
+        self._note_progress(run.status)
+        status = self._judge_at_the_end(run) if has_finished else run.status
+        _write_checkpoint(folder, run)
+        folder.write_text("logs/coordinator.log", "".join(f"{note}\n" for note in _notes(run)))
+        if self._plan.job.trace:
+            (folder.path / "trace.json").write_bytes(run.chrome_trace())
+        summary = summarise(
+            status, run.versions, weights_sha256=run.weights_sha256, wall_seconds=run.seconds, engine="sim"
+        )
+        summary["notes"] = [*summary["notes"], *_few(_notes(run))]
+        summary["virtual"] = {
+            "world": {name: str(getattr(self._world, name)) for name in ("compute", "network", "faults")},
+            "world_seed": self._world.seed,
+            "real_seconds": time.monotonic() - self._began,
+            **_bottlenecks(run),
+        }
+        if not has_finished:
+            folder.write_json("summary.json", summary)
+        return summary
+
+    def _counted(self, step: Step[Any]) -> Step[Any]:
+        """Return the same work, looked at."""
+
+        def gradient(values: Mapping[str, Any], batch: Any) -> tuple[float, Gradients, int]:
+            self._check()
+            loss, gradients, samples = step.gradient(values, batch)
+            self._steps += 1
+            self._samples += samples
+            known = not math.isnan(self._loss)
+            self._loss = LOSS_DECAY * self._loss + (1 - LOSS_DECAY) * loss if known else loss
+            return loss, gradients, samples
+
+        return replace(step, gradient=gradient)
+
+    def _check(self) -> None:
+        self._interruption.check()
+        now = time.monotonic()
+        if now < self._next_display:
+            return
+        self._next_display = now + REDRAW_SECONDS
+        self._reporter.update(
+            Moment(
+                fraction=min(1.0, self._steps / sum(self._plan.steps)),
+                samples=self._samples,
+                loss=self._loss,
+                accuracy=self._accuracy,
+                virtual_seconds=self.simulation.now_ns / NANOSECONDS,
+            )
+        )
+
+    def _look(self, weights: Tensors, version: int, rounds: int) -> Score | None:
+        """Judge the weights as they are at this instant."""
+        self._note_progress(self.simulation.status())
+        if version == self._judged:
+            return None
+        self._judged = version
+        return self._judge(weights, "validation", version, rounds)
+
+    def _next_look(self, now: int, version: int) -> int:
+        """Return when, at the present speed, the weights have got on by as much as lies between two looks."""
+        began = self.simulation.began_ns
+        passed = now - (0 if began is None else began)
+        if version == 0:
+            return now + max(passed, self._first_ns)
+        return now + max(1, round(passed * self._gap / version))
+
+    def _judge(self, weights: Tensors, split: str, version: int, rounds: int) -> Score | None:
+        rounds = rounds if self._plan.job.consistency == "sync" else -1
+        judged = judge(self._plan, weights, split, version, rounds)
+        if judged is not None:
+            self._accuracy = judged.accuracy
+            self._metrics.append({"kind": "score", "seconds": self._seconds(), **asdict(judged)})
+        return judged
+
+    def _judge_at_the_end(self, run: Run) -> JobStatus:
+        """Return how the job stands, with the scores of the final weights."""
+        version, rounds = max(run.versions), run.status.rounds
+        splits = ["test"] if version == self._judged else ["validation", "test"]
+        found = [self._judge(run.weights, split, version, rounds) for split in splits]
+        scores = (*run.status.scores, *(score for score in found if score is not None))
+        return replace(run.status, scores=scores)
+
+    def _note_progress(self, status: JobStatus) -> None:
+        total = merge_counters(member.counters for member in status.members)
+        self._metrics.append(
+            {
+                "kind": "progress",
+                "seconds": self._seconds(),
+                "rounds": status.rounds,
+                "clocks": [member.clock for member in status.members],
+                "gradients": dict(total.gradients),
+                "samples": dict(total.samples),
+                "loss": total.loss,
+            }
+        )
+
+    def _seconds(self) -> float:
+        """Return the virtual seconds since training began."""
+        began = self.simulation.began_ns
+        return 0.0 if began is None else (self.simulation.now_ns - began) / NANOSECONDS
+
+
+def _task(plan: Plan, machines: Machines, counted: Callable[[Step[Any]], Step[Any]]) -> Task:
+    if isinstance(plan, Exercise):
+        task = plan.problem.task(plan.job.steps, machines)
+        return replace(task, step=lambda rank: counted(plan.problem.step(rank)))
+    # Data are dealt to those who are there from the beginning. Whoever joins late works on the samples of one
+    # of those with the most steps once more.
+    longest = [rank for rank, steps in enumerate(plan.steps) if steps == max(plan.steps)]
+
+    def step(rank: int) -> Step[Any]:
+        own = rank if rank < len(plan.steps) else longest[rank % len(longest)]
+        return counted(plan.step(own))
+
+    return Task(plan.steps, step, plan.initial)
+
+
+def _write_checkpoint(folder: RunFolder, run: Run) -> None:
+    """Write the weights as the servers would; nothing where there never were any."""
+    if not run.cuts:
+        return
+    files = []
+    for cut in run.cuts:
+        items = [
+            SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
+        ]
+        files.append(write_shard(folder.checkpoint, cut.shard, len(run.cuts), items, cut.snapshot.version, 0))
+    job = run.status.job
+    assert job is not None
+    write_manifest(
+        folder.checkpoint,
+        job.tensors,
+        files,
+        run.status.generation,
+        job.optimizer,
+        checkpoint_details(run.status),
+    )
+
+
+def _notes(run: Run) -> list[str]:
+    """Return what the coordinator said, with virtual times."""
+    return [f"At {when / NANOSECONDS:.3f} s: {sentence}" for when, sentence in run.notes]
+
+
+def _few(notes: list[str]) -> list[str]:
+    more = len(notes) - NOTES_MAX
+    return [*notes[:NOTES_MAX], f"And {more} more in logs/coordinator.log."] if more > 0 else notes
+
+
+def _bottlenecks(run: Run) -> dict[str, Any]:
+    """Return what was busy for how long, and who was waited for; all in virtual seconds."""
+    waited: Counter[int] = Counter()
+    for (_, other), nanoseconds in run.waits.items():
+        waited[other] += nanoseconds
+    return {
+        "events": run.happened,
+        "shards": [
+            {
+                "served": shard.served,
+                "lock_held_seconds": shard.held_ns / NANOSECONDS,
+                "lock_waited_seconds": shard.waited_ns / NANOSECONDS,
+            }
+            for shard in run.shards
+        ],
+        "servers": [
+            {
+                "handlers_busy_seconds": server.handlers_ns / NANOSECONDS,
+                "link_in_busy_seconds": server.link_in_ns / NANOSECONDS,
+                "link_out_busy_seconds": server.link_out_ns / NANOSECONDS,
+            }
+            for server in run.servers
+        ],
+        "waited_for": [
+            {"rank": rank, "seconds": nanoseconds / NANOSECONDS}
+            for rank, nanoseconds in waited.most_common(WAITED_FOR_MAX)
+            if nanoseconds
+        ],
+    }
