@@ -21,7 +21,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from paramserver.data import generator
-from paramserver.sim import EventHeap, Machines, Simulation, parse_problem, world_from_mapping
+from paramserver.sim import EventHeap, Machines, parse_problem, simulate, world_from_mapping
 
 EVENTS = 200_000
 PROCESSES = (100, 1000, 10_000)
@@ -95,8 +95,7 @@ def _job(rule: str, workers: int, steps: int, shards: int) -> int:
     machines = Machines(shards=shards, workers=workers)
     problem = parse_problem("timing", shards)
     world = world_from_mapping({"compute": "exponential:10ms", "network": "ideal"}, "a benchmark")
-    spec = problem.spec(steps, machines, consistency=rule)
-    run = Simulation(world, machines, spec, problem.task(steps, machines), keep_steps=False).run()
+    run = simulate(world, machines, problem, steps, keep_steps=False, consistency=rule)
     assert not run.reason
     return run.happened
 

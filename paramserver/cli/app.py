@@ -17,6 +17,7 @@ import typer
 from paramserver import __version__
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
+from paramserver.cli.repro import repro
 from paramserver.cli.timeline import timeline
 from paramserver.cli.train import simulate, train
 from paramserver.errors import JobError, RequestError, did_you_mean
@@ -41,6 +42,7 @@ app.command()(train)
 app.command()(simulate)
 app.command()(predict)
 app.command()(timeline)
+app.command()(repro)
 app.command()(models)
 app.command()(optimizers)
 app.command()(graph)

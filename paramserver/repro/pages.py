@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from paramserver.repro.claims import Figure, Findings
+
+WIDTH = 112
+"""Of the text of a page, in characters."""
 
 VERDICTS = {True: "holds", False: "does not hold"}
 
@@ -88,10 +92,13 @@ def markdown(everything: Sequence[Findings]) -> str:
     seeds = seeds_text(everything[0].seeds)
     parts = [
         "# Known laws",
-        "What others have found about distributed training, looked for through the deployed shard, session "
-        "and training loop in virtual time. Each band was fixed in advance; a claim holds if every mean over "
-        f"the seeds is in its band and every check holds. This page ({seeds}) is what this command prints:",
-        "```console\n$ paramserver repro --all --markdown\n```",
+        _fill(
+            "What others have found about distributed training, looked for through the deployed shard, "
+            "session and training loop in virtual time. Each band was fixed in advance; a claim holds if "
+            f"every mean over the seeds is in its band and every check holds. This page ({seeds}) is what "
+            "`paramserver repro --all --markdown` prints, in about a minute; one claim is examined by "
+            "`paramserver repro NAME`."
+        ),
         "| claim | name | verdict |\n| --- | --- | --- |\n"
         + "\n".join(
             f"| {one.claim.title} | `{one.claim.name}` | {VERDICTS[one.holds]} |" for one in everything
@@ -106,21 +113,28 @@ def _section(findings: Findings) -> list[str]:
     claim = findings.claim
     parts = [
         f"## {claim.title}",
-        f"**Claim.** {claim.says}",
-        f"**Source.** {claim.source}.",
-        f"**Setting.** {claim.setting}",
-        f"**Band.** {claim.band}",
+        _fill(f"**Claim.** {claim.says}"),
+        _fill(f"**Source.** {claim.source}."),
+        _fill(f"**Setting.** {claim.setting}"),
+        _fill(f"**Band.** {claim.band}"),
     ]
     for heads, rows in tables(findings):
         lines = [_line(heads), _line(["---"] + ["---:"] * (len(heads) - 1)), *map(_line, rows)]
         parts.append("\n".join(lines))
     if findings.checks:
-        parts.append("\n".join(f"* {says} This {VERDICTS[holds]}." for says, holds in findings.checks))
+        parts.append("\n".join(_fill(f"* {says} This {VERDICTS[holds]}.") for says, holds in findings.checks))
     if findings.report:
         parts.append("Reported, and deciding nothing:")
-        parts.append("\n".join(f"* {sentence}" for sentence in findings.report))
+        parts.append("\n".join(_fill(f"* {sentence}") for sentence in findings.report))
     parts.append(f"The claim **{VERDICTS[findings.holds]}**.")
     return parts
+
+
+def _fill(text: str) -> str:
+    indent = "  " if text.startswith("* ") else ""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -113,18 +113,18 @@ def _best_in_time(figures: Figures) -> list[str]:
     for rate in LEARNING_RATES:
         times = dict(zip(BOUNDS, _means(figures, time_name(rate)), strict=True))
         least = min(times.values())
-        # The smallest of equals: a larger bound that changes nothing is not better.
-        best = next(bound for bound in BOUNDS if times[bound] <= least * 1.001)
-        inner |= best not in (BOUNDS[0], BOUNDS[-1]) and times[BOUNDS[-1]] > 1.02 * least
+        best = [bound for bound, time in times.items() if time <= 1.01 * least]
+        inner |= BOUNDS[0] not in best and BOUNDS[-1] not in best
         sentences.append(
-            f"At lr x h = {rate} the loss is reached first with bound {best}: after {least:.1f} units of "
-            f"time, against {times[0]:.1f} with bound 0 and {times[BOUNDS[-1]]:.1f} with bound {BOUNDS[-1]}."
+            f"At lr x h = {rate} the loss is reached first with bound {' or '.join(map(str, best))}: after "
+            f"{least:.1f} units of time, against {times[BOUNDS[0]]:.1f} with bound {BOUNDS[0]} and "
+            f"{times[BOUNDS[-1]]:.1f} with bound {BOUNDS[-1]}."
         )
     sentences.append(
         "An inner bound is best in time at one rate at least."
         if inner
-        else "No inner bound is best in time here: far from the limit of stability the largest bounds are, "
-        "which hardly differ from each other, and near it bound 0 is."
+        else "No inner bound is best in time here: far from the limit of stability the largest are, and near "
+        "it bound 0 is."
     )
     return sentences
 

@@ -1,6 +1,7 @@
 """Short ways to make and run a virtual world."""
 
-from paramserver.sim import Machines, Simulation, parse_problem, world_from_mapping
+from paramserver import sim
+from paramserver.sim import Machines, parse_problem, world_from_mapping
 
 LAN = (
     "latency=100us bandwidth=1Gbit/s server=1Gbit/s between-servers=50us "
@@ -31,13 +32,14 @@ def simulate(
     world = world_from_mapping(
         {"compute": compute, "network": network, "faults": faults, "seed": seed}, "a test"
     )
-    simulation = Simulation(
+    return sim.simulate(
         world,
         machines,
-        made.spec(steps, machines, **spec),
-        made.task(steps, machines, size),
+        made,
+        steps,
+        bytes_in_all=size,
         trace_max=trace_max,
         keep_steps=keep_steps,
         watch=watch,
+        **spec,
     )
-    return simulation.run()

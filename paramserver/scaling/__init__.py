@@ -1,0 +1,1 @@
+"""How a job fares with more and more workers, and what holds it up."""
