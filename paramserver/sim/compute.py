@@ -61,15 +61,19 @@ class Compute:
         law: of one step of an ordinary replica.
         slow: who is slower, and when.
         stagger_ns: each replica begins its first step so much later than the one before it.
+        cpu: the share of a step's time in which it needs a core of its machine; the rest, which comes first,
+            is spent on an accelerator. It matters only where cores are shared.
     """
 
     law: Law
     slow: tuple[Slowness, ...] = ()
     stagger_ns: int = 0
+    cpu: float = 1.0
 
     def __str__(self) -> str:
         stagger = [f"stagger={format_duration(self.stagger_ns)}"] if self.stagger_ns else []
-        return " ".join([str(self.law), *map(str, self.slow), *stagger])
+        cpu = [f"cpu={format_number(self.cpu)}"] if self.cpu != 1 else []
+        return " ".join([str(self.law), *map(str, self.slow), *stagger, *cpu])
 
 
 def parse_compute(text: str) -> Compute:
@@ -78,7 +82,7 @@ def parse_compute(text: str) -> Compute:
     Args:
         text: a law, then in any order ``w3=x4`` (worker 3 takes 4 times as long), ``w3=x4@10s+5s`` (in a
             spell of 5 s that begins at 10 s), ``all/10%=x2`` (each step with a chance of 10 %),
-            ``stagger=1ms``.
+            ``stagger=1ms``, ``cpu=30%`` (of each step; the rest of it needs no core).
 
     Raises:
         RequestError: it is not of this form, or cannot be.
@@ -90,13 +94,15 @@ def parse_compute(text: str) -> Compute:
     words = text.split()
     if not words:
         raise RequestError("The compute time is missing. Give a law such as exponential:20ms.")
-    slow, stagger_ns = [], 0
+    slow, stagger_ns, cpu = [], 0, 1.0
     for name, value in parse_assignments(" ".join(words[1:]), "the compute time"):
         if name == "stagger":
             stagger_ns = parse_nanoseconds(value, "the stagger")
+        elif name == "cpu":
+            cpu = parse_share(value, "the share of a core")
         else:
             slow.append(_slowness(name, value))
-    return Compute(parse_law(words[0], "the compute time"), tuple(slow), stagger_ns)
+    return Compute(parse_law(words[0], "the compute time"), tuple(slow), stagger_ns, cpu)
 
 
 class StepTimes:

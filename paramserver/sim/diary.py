@@ -59,6 +59,7 @@ class Diary:
         self._pulled_at = self._waited = 0
         self._waited_for = NOBODY
         self._parked: int | None = None
+        self._granted = 0
         self._pulled: Pulled | None = None
 
     def pull(self, now: int, clock: int) -> None:
@@ -74,6 +75,12 @@ class Diary:
             if self._row is not None:
                 self._row.park(now)
 
+    def granted(self, now: int) -> None:
+        """Note that the last weights have come; taking them in is still to be done."""
+        self._granted = now
+        if self._row is not None and self._parked is not None:
+            self._row.unpark(now)
+
     def pulled(self, now: int, pulled: Pulled, calls: Sequence[Call], last: Call) -> None:
         """Note that all weights are here.
 
@@ -86,7 +93,7 @@ class Diary:
         self._pulled, self._pulled_at = pulled, now
         self._waited, self._waited_for = 0, NOBODY
         if self._parked is not None:
-            self._waited, self._waited_for = now - self._parked, last.released_by
+            self._waited, self._waited_for = self._granted - self._parked, last.released_by
             self.waits[self._waited_for] += self._waited
         if self._row is not None:
             self._row.pulled(now, self._waited_for, (name for call in calls for name in call.sees))

@@ -10,6 +10,7 @@ from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import JobSpec, JobStatus, Score, Snapshot
 from paramserver.placement import bytes_per_shard, join, place
 from paramserver.sim.compute import StepTimes
+from paramserver.sim.cores import Cores
 from paramserver.sim.diary import Diary, StepRecord
 from paramserver.sim.faults import Happening, decide
 from paramserver.sim.heap import NANOSECONDS, EventHeap
@@ -18,6 +19,7 @@ from paramserver.sim.problems import Task
 from paramserver.sim.replica import VirtualReplica
 from paramserver.sim.run import Run, ServerRecord, ShardRecord
 from paramserver.sim.servers import Servers
+from paramserver.sim.toll import Toll
 from paramserver.sim.worker import VirtualWorker
 from paramserver.sim.world import Machines, World, check_world, newcomers
 from paramserver.tracing import Recorder
@@ -105,7 +107,10 @@ class Simulation:
         )
         scale = 1.0 if task.bytes_in_all is None else task.bytes_in_all / sum(sizes)
         weights = [round(scale * size) for size in sizes]
-        self._servers = Servers(self._heap, world, machines, self._fabric, weights, scale, self._recorder)
+        cores = Cores(self._heap, world.network.cores)
+        self._servers = Servers(
+            self._heap, world, machines, self._fabric, weights, scale, self._recorder, cores
+        )
         self._servers.on_end = self._stop_if_over
         self._workers = [self._worker(index, task) for index in range(workers)]
         self._watch, self._check = watch, check
@@ -160,13 +165,15 @@ class Simulation:
     def _worker(self, index: int, task: Task) -> VirtualWorker:
         lease = self._spec.lease_seconds
         worker = VirtualWorker(index, self._servers, self._fabric, lease, self._stop_if_over)
+        world = self._world
+        toll = Toll(self._heap, world.network, self._servers.cores, world.compute.cpu)
         for thread in range(self._machines.threads):
             number = index * self._machines.threads + thread
             name = f"worker{index}/{thread}"
             times = StepTimes(self._world.compute, self._world.seed, number, index)
             row = None if self._recorder is None else ReplicaDiary(replica_row(name), self._recorder)
             diary = Diary(self._steps, row)
-            replica = VirtualReplica(worker, name, self._servers, self._spec, task, times, diary)
+            replica = VirtualReplica(worker, name, self._servers, self._spec, task, times, diary, toll)
             worker.replicas.append(replica)
         return worker
 

@@ -45,6 +45,12 @@ class Timer:
         """Let it not happen; nothing changes if it has happened."""
         self._action = None
 
+    def later(self, heap: EventHeap, duration: int) -> Timer:
+        """Cancel it, and return one that lets the same happen so many nanoseconds later."""
+        action, self._action = self._action, None
+        assert action is not None, "What has happened cannot happen later."
+        return heap.timer(self.when + duration, action, self._argument)
+
     def _fire(self, _: None) -> None:
         action, self._action = self._action, None
         if action is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
-from heapq import heapreplace
 from typing import Any
 
 from paramserver.data import generator
+from paramserver.sim.cores import Cores
 from paramserver.sim.faults import Fates
 from paramserver.sim.heap import Action, EventHeap
 from paramserver.sim.laws import Law
@@ -50,22 +51,36 @@ class Handlers:
 
     Args:
         count: how many at a time.
+        cores: what they run on.
     """
 
-    __slots__ = ("_free_at", "busy_ns")
+    __slots__ = ("_cores", "_free", "_queue", "busy_ns")
 
-    def __init__(self, count: int) -> None:
-        self._free_at = [0] * count  # a heap
+    def __init__(self, count: int, cores: Cores) -> None:
+        self._free = count
+        self._cores = cores
+        self._queue: deque[tuple[int, Action, Any]] = deque()
         self.busy_ns = 0
 
-    def serve(self, now: int, duration: int) -> int:
-        """Serve a request that comes now and takes so long; return when it is done."""
-        if not duration:
-            return now
-        done = max(now, self._free_at[0]) + duration
-        heapreplace(self._free_at, done)
+    def serve(self, duration: int, action: Action, argument: Any) -> None:
+        """Serve a request that comes now and takes so long; call the action with the argument at its end."""
         self.busy_ns += duration
-        return done
+        if not duration:
+            action(argument)
+        elif self._free:
+            self._free -= 1
+            self._cores.begin(duration, self._done, (action, argument))
+        else:
+            self._queue.append((duration, action, argument))
+
+    def _done(self, served: tuple[Action, Any]) -> None:
+        if self._queue:
+            duration, *waiting = self._queue.popleft()
+            self._cores.begin(duration, self._done, waiting)
+        else:
+            self._free += 1
+        action, argument = served
+        action(argument)
 
 
 class Wire:

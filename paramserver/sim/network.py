@@ -5,10 +5,14 @@ both at once, at the pace of the slower. Each worker has a link of its own in ea
 share the server's. A link carries one message after the other, in the order in which their first bytes
 reach it. On one connection nothing overtakes; heartbeats, joins and leaves have a lane of their own, as in
 the real thing.
+
+A request also occupies those at its two ends. Where all processes run on one machine and share its `cores`,
+what they spend on requests and gradients competes for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paramserver.errors import RequestError
@@ -17,6 +21,7 @@ from paramserver.sim.quantities import (
     UNLIMITED,
     check_known,
     format_duration,
+    format_number,
     format_rate,
     parse_assignments,
     parse_duration,
@@ -25,6 +30,9 @@ from paramserver.sim.quantities import (
     parse_rate,
     parse_worker,
 )
+
+CORES_LEAST = 0.1
+"""A share of a core that a container may be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,13 @@ class Network:
         between_servers_ns: latency from one server to another, which orders and reports pay; None if unknown,
             which is enough for one server.
         slow_links: bandwidth of some workers' links instead of the usual one.
+        client_ns: what each pull and each push costs its replica, half of it before its requests leave and
+            half when all answers are there. Left out, it counts as part of the latency.
+        client_per_request_ns: the same for each of its requests, one to a shard.
+        client_per_byte_ns: the same for each byte of tensors, where it is sent or received.
+        rpc_per_byte_ns: how long each byte of tensors occupies a handler of the server. Left out, it counts
+            as part of the bandwidth.
+        cores: which all replicas and servers share; None where each of them has one to itself.
     """
 
     latency: Law
@@ -53,6 +68,11 @@ class Network:
     handlers: int = 1
     between_servers_ns: int | None = None
     slow_links: tuple[tuple[int, float], ...] = ()
+    client_ns: int = 0
+    client_per_request_ns: int = 0
+    client_per_byte_ns: float = 0.0
+    rpc_per_byte_ns: float = 0.0
+    cores: float | None = None
 
     def __str__(self) -> str:
         pairs = {
@@ -64,6 +84,12 @@ class Network:
             "lock-per-byte": format_duration(self.lock_per_byte_ns),
             "handlers": str(self.handlers),
         }
+        for name in _ENDS:
+            cost = getattr(self, f"{name.replace('-', '_')}_ns")
+            if cost or self.cores is not None:
+                pairs[name] = format_duration(cost)
+        if self.cores is not None:
+            pairs["cores"] = format_number(self.cores)
         if self.between_servers_ns is not None:
             pairs["between-servers"] = format_duration(self.between_servers_ns)
         for worker, rate in self.slow_links:
@@ -77,7 +103,8 @@ IDEAL = (
 """A network in which nothing costs anything, said in so many words: what laws about waiting assume."""
 
 _NEEDED = ("latency", "bandwidth", "server", "rpc", "lock", "lock-per-byte")
-_KNOWN = (*_NEEDED, "handlers", "between-servers")
+_ENDS = ("client", "client-per-request", "client-per-byte", "rpc-per-byte")
+_KNOWN = (*_NEEDED, *_ENDS, "handlers", "cores", "between-servers")
 
 
 def parse_network(text: str) -> Network:
@@ -85,8 +112,10 @@ def parse_network(text: str) -> Network:
 
     Args:
         text: ``latency=100us bandwidth=1Gbit/s server=10Gbit/s rpc=80us lock=5us lock-per-byte=0.3ns``, and
-            if wanted ``handlers=4``, ``between-servers=50us`` and ``w1.bandwidth=80Mbit/s``; or ``ideal``,
-            where nothing costs anything.
+            if wanted ``handlers=4``, ``between-servers=50us`` and ``w1.bandwidth=80Mbit/s``; for processes
+            that share a machine ``cores=2``, and then ``client=300us``, ``client-per-request=150us``,
+            ``client-per-byte=0.5ns`` and ``rpc-per-byte=0.5ns``, too; or ``ideal``, where nothing costs
+            anything.
 
     Raises:
         RequestError: a cost is missing, unknown or impossible.
@@ -112,6 +141,7 @@ def parse_network(text: str) -> Network:
         raise RequestError(
             f"A server needs at least 1 handler, a whole number, but handlers={values['handlers']}."
         )
+    cores = _cores(values)
     between = values.get("between-servers")
     return Network(
         parse_law(values["latency"], "the latency of the network"),
@@ -123,4 +153,28 @@ def parse_network(text: str) -> Network:
         int(handlers),
         None if between is None else parse_nanoseconds(between, "between-servers of the network"),
         tuple(slow_links),
+        parse_nanoseconds(values.get("client", "0s"), "client of the network"),
+        parse_nanoseconds(values.get("client-per-request", "0s"), "client-per-request of the network"),
+        parse_duration(values.get("client-per-byte", "0s"), "client-per-byte of the network"),
+        parse_duration(values.get("rpc-per-byte", "0s"), "rpc-per-byte of the network"),
+        cores,
     )
+
+
+def _cores(values: Mapping[str, str]) -> float | None:
+    """Return how many cores are shared; whoever shares them has to say what needs them."""
+    if "cores" not in values:
+        return None
+    cores = parse_number(values["cores"], "cores of the network")
+    if cores < CORES_LEAST:
+        raise RequestError(
+            f"A machine has at least {CORES_LEAST} of a core, but cores={values['cores']}. Leave it out "
+            "where every replica and server has a core to itself."
+        )
+    missing = [name for name in _ENDS if name not in values]
+    if missing:
+        raise RequestError(
+            f"The network says that cores are shared, but not what {' and '.join(missing)} "
+            f"cost{'s' * (len(missing) == 1)}, which needs them. Give it, or leave cores out."
+        )
+    return cores

@@ -7,18 +7,19 @@ begun anew, has another `life`, and what was meant for an earlier one is not for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 from paramserver import events as ev
 from paramserver.errors import JobError, RequestError
-from paramserver.session import Pulled, Session
+from paramserver.session import Pulled, PullExchange, PushExchange, Session
 from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.diary import Diary
 from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
 from paramserver.sim.problems import Task
 from paramserver.sim.servers import Servers
+from paramserver.sim.toll import Computation, Toll
 from paramserver.tally import Tally
 from paramserver.training import Pull, Push, training
 
@@ -49,6 +50,7 @@ class VirtualReplica:
         task: what to do.
         times: how long its steps take.
         diary: where it writes down what happens.
+        toll: what its own work costs.
 
     Attributes:
         state: away, joining, training, leaving, done (all steps, or asked to leave), or ended (by the job, or
@@ -66,10 +68,11 @@ class VirtualReplica:
         task: Task,
         times: StepTimes,
         diary: Diary,
+        toll: Toll,
     ) -> None:
         self.name, self.state, self.leaves_early = name, "away", False
         self.failure = ""
-        self.diary = diary
+        self.diary, self._toll = diary, toll
         self.replica: ev.Replica | None = None
         self._home, self._servers, self._spec, self._task, self._times = home, servers, spec, task, times
         self._heap: EventHeap = servers.heap
@@ -77,7 +80,8 @@ class VirtualReplica:
         self._clock = 0
         self._loss = math.nan
         self._pulled: Pulled | None = None
-        self._compute: Timer | None = None
+        self._compute: Computation | Timer | None = None
+        self._received = 0
         self._calls: list[Call] = []
         self._tally = Tally(servers.now)
 
@@ -105,8 +109,7 @@ class VirtualReplica:
     def delay(self, duration: int) -> None:
         """Let the present computation end later, since its worker is paused for so long."""
         if self._compute is not None and self._compute.pending:
-            self._compute.cancel()
-            self._compute = self._heap.timer(self._compute.when + duration, self._computed, self._pulled)
+            self._compute = self._toll.delay(self._compute, duration)
 
     def beat(self) -> ev.Beat | None:
         """Return what a heartbeat says of it; None where there is nothing to say."""
@@ -128,7 +131,7 @@ class VirtualReplica:
         self._life += 1
         self._calls = []
         if self._compute is not None:
-            self._compute.cancel()
+            self._toll.cancel(self._compute)
 
     def _stop(self, state: str) -> None:
         self._end_life()
@@ -263,23 +266,35 @@ class VirtualReplica:
         self.diary.pull(self._heap.now, pull.clock)
         self._tally.enter(ev.Phase.PULL, self._servers.now)
         exchange = self._exchange = self._session.pull(pull.clock, pull.rows)
-        self._calls = []
+        self._calls, self._received = [], 0
+        named = {
+            shard: sum(indices.nbytes for indices in request.rows.values())
+            for shard, request in exchange.requests.items()
+        }
+        self._toll.half(
+            len(named), sum(named.values()), self._send_pull, (self._life, exchange, named, attempts)
+        )
+
+    def _send_pull(self, pull: tuple[int, PullExchange, Mapping[int, int], int]) -> None:
+        life, exchange, named, attempts = pull
+        if life != self._life:
+            return
         for shard, request in exchange.requests.items():
-            named = sum(indices.nbytes for indices in request.rows.values())
-            call = self._ask(shard, request, named, self._granted)
+            call = self._ask(shard, request, named[shard], self._granted)
             call.attempts = attempts
             self._calls.append(call)
 
     def _granted(self, call: Call, effect: ev.PullParked | ev.PullGranted) -> None:
-        heap, tally = self._heap, self._tally
+        tally, shard = self._tally, self._servers.shards[call.shard]
         if isinstance(effect, ev.PullParked):
             if tally.phase is not ev.Phase.WAIT:
-                self.diary.park(heap.now)
+                self.diary.park(self._heap.now)
                 tally.enter(ev.Phase.WAIT, self._servers.now)
             return
         exchange = self._exchange
         for part, value in effect.values().items():
             exchange.destination(part)[...] = value
+        self._received += shard.weigh(effect.values()) if effect.rows else shard.size
         try:
             pulled = exchange.receive(call.shard, effect)
         except JobError as error:
@@ -287,6 +302,19 @@ class VirtualReplica:
             return
         if pulled is None:
             return
+        self.diary.granted(self._heap.now)
+        if self._toll.is_free:
+            self._take_pulled((self._life, pulled, call))
+        else:
+            tally.enter(ev.Phase.PULL, self._servers.now)
+            taken = (self._life, pulled, call)
+            self._toll.half(len(self._calls), self._received, self._take_pulled, taken)
+
+    def _take_pulled(self, taken: tuple[int, Pulled, Call]) -> None:
+        life, pulled, call = taken
+        if life != self._life:
+            return
+        heap, tally = self._heap, self._tally
         self._pulled, self._clock = pulled, call.event.clock
         self.diary.pulled(heap.now, pulled, self._calls, call)
         tally.pulled(pulled.clock_gap, pulled.verdict)
@@ -296,7 +324,7 @@ class VirtualReplica:
         self.diary.compute(heap.now, self._clock)
         tally.enter(ev.Phase.COMPUTE, self._servers.now)
         duration = self._times.nanoseconds(self._clock, heap.now)
-        self._compute = heap.timer(heap.now + duration, self._computed, pulled)
+        self._compute = self._toll.compute(duration, self._computed, pulled)
 
     def _computed(self, pulled: Pulled) -> None:
         self.diary.computed(self._heap.now)
@@ -309,14 +337,28 @@ class VirtualReplica:
         self._loss = push.loss
         exchange = self._push_exchange = self._session.push(push.clock, push.gradients, push.samples)
         shards = self._servers.shards
-        self._calls = [
-            self._ask(shard, request, shards[shard].weigh(request.gradients), self._pushed)
-            for shard, request in exchange.requests.items()
-        ]
+        sizes = {
+            shard: shards[shard].weigh(request.gradients) for shard, request in exchange.requests.items()
+        }
+        self._calls = []
+        self._toll.half(len(sizes), sum(sizes.values()), self._send_push, (self._life, exchange, sizes))
+
+    def _send_push(self, push: tuple[int, PushExchange, Mapping[int, int]]) -> None:
+        life, exchange, sizes = push
+        if life == self._life:
+            self._calls = [
+                self._ask(shard, request, sizes[shard], self._pushed)
+                for shard, request in exchange.requests.items()
+            ]
 
     def _pushed(self, call: Call, effect: ev.PushAnswered) -> None:
         verdict = self._push_exchange.receive(call.shard, effect.verdict)
-        if verdict is None:
+        if verdict is not None:
+            self._toll.half(len(self._calls), 0, self._take_verdict, (self._life, call, verdict))
+
+    def _take_verdict(self, taken: tuple[int, Call, ev.Verdict]) -> None:
+        life, call, verdict = taken
+        if life != self._life:
             return
         self._tally.decided(verdict)
         self._tally.enter(ev.Phase.IDLE, self._servers.now)

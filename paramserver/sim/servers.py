@@ -14,6 +14,7 @@ from typing import Any
 from paramserver import events as ev
 from paramserver.coordinator import Coordinator
 from paramserver.sim.calls import COORDINATOR, Call
+from paramserver.sim.cores import Cores
 from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
 from paramserver.sim.links import Fabric, Handlers
 from paramserver.sim.shards import VirtualShard
@@ -35,8 +36,10 @@ class Servers:
         sizes: what the weights of each shard weigh, in bytes.
         scale: what they weigh over what they are.
         recorder: of the trace; None for none.
+        cores: what servers and replicas run on.
 
     Attributes:
+        cores: the same.
         ended: why the job ended, once it has; empty if it finished.
         ended_ns: when that was.
         began: when every replica had joined and the weights were there.
@@ -53,7 +56,9 @@ class Servers:
         sizes: Sequence[int],
         scale: float,
         recorder: Recorder | None,
+        cores: Cores,
     ) -> None:
+        self.cores = cores
         self.heap, self.world, self.machines, self.recorder = heap, world, machines, recorder
         self.ended: str | None = None
         self.began: int | None = None
@@ -64,11 +69,19 @@ class Servers:
         self._coordinator = Coordinator(machines.servers, machines.shards)
         self.shards = [
             VirtualShard(
-                index, index // machines.shards, size, scale, heap, world.network, recorder, self._dispatch
+                index,
+                index // machines.shards,
+                size,
+                scale,
+                heap,
+                cores,
+                world.network,
+                recorder,
+                self._dispatch,
             )
             for index, size in enumerate(sizes)
         ]
-        self.handlers = [Handlers(world.network.handlers) for _ in range(machines.servers)]
+        self.handlers = [Handlers(world.network.handlers, cores) for _ in range(machines.servers)]
         self._calls: dict[int, Call] = {}
         self._requests = 0
         self._wake: Timer | None = None
@@ -165,20 +178,23 @@ class Servers:
             if call is None:
                 continue  # a pull whose reader has gone meanwhile
             self.answers += 1
-            size = HEADER_BYTES
+            size = 0
             if isinstance(effect, ev.PullGranted):
-                size += shard.weigh(effect.values()) if effect.rows else shard.size
+                size = shard.weigh(effect.values()) if effect.rows else shard.size
                 call.released_by = cause
                 call.sees = shard.see()
-            self._fabric.down(call.worker, shard.server, size, _take, (call, effect), _lose)
+            duration = round(self.world.network.rpc_per_byte_ns * size)
+            self.handlers[shard.server].serve(duration, self._answer, (call, effect, size))
+
+    def _answer(self, answer: tuple[Call, Any, int]) -> None:
+        call, effect, size = answer
+        server = self.shards[call.shard].server
+        self._fabric.down(call.worker, server, size + HEADER_BYTES, _take, (call, effect), _lose)
 
     def _at_server(self, call: Call) -> None:
-        server = self.shards[call.shard].server
-        done = self.handlers[server].serve(self.heap.now, self.world.network.rpc_ns)
-        if done > self.heap.now:
-            self.heap.at(done, self._at_shard, call)
-        else:
-            self._at_shard(call)
+        network, handlers = self.world.network, self.handlers[self.shards[call.shard].server]
+        duration = network.rpc_ns + round(network.rpc_per_byte_ns * call.size)
+        handlers.serve(duration, self._at_shard, call)
 
     def _at_shard(self, call: Call) -> None:
         self.shards[call.shard].submit(replace(call.event, request=self._number(call)))

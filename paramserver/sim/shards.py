@@ -12,6 +12,7 @@ from paramserver import events as ev
 from paramserver.diaries import Gathered, ShardDiary
 from paramserver.rows import Gradient
 from paramserver.shard import Shard
+from paramserver.sim.cores import Cores
 from paramserver.sim.heap import NANOSECONDS, EventHeap
 from paramserver.sim.network import Network
 from paramserver.tracing import Recorder
@@ -26,6 +27,7 @@ class VirtualShard:
         size: what its weights weigh, in bytes.
         scale: what they weigh over what they are.
         heap: virtual time.
+        cores: what it runs on.
         network: what the lock costs.
         recorder: of the trace; None for none.
         dispatch: called with the shard, its effects, and the rank on whose account they come (else -1).
@@ -43,6 +45,7 @@ class VirtualShard:
         size: int,
         scale: float,
         heap: EventHeap,
+        cores: Cores,
         network: Network,
         recorder: Recorder | None,
         dispatch: Callable[[VirtualShard, Sequence[ev.ShardEffect], int], object],
@@ -51,6 +54,7 @@ class VirtualShard:
         self.shard = Shard(index)
         self._scale = scale
         self.held_ns = self.waited_ns = self.served = 0
+        self._cores = cores
         self._heap, self._network, self._dispatch = heap, network, dispatch
         self._queue: deque[tuple[ev.ShardEvent, int]] = deque()
         self._is_locked = False
@@ -90,7 +94,7 @@ class VirtualShard:
             if duration:
                 self.held_ns += duration
                 self._is_locked = True
-                heap.at(heap.now + duration, self._unlock, (effects, cause))
+                self._cores.begin(duration, self._unlock, (effects, cause))
                 return
             self._dispatch(self, effects, cause)
 
