@@ -18,6 +18,7 @@ from paramserver import __version__
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
 from paramserver.cli.repro import repro
+from paramserver.cli.status import status
 from paramserver.cli.timeline import timeline
 from paramserver.cli.train import simulate, train
 from paramserver.errors import JobError, RequestError, did_you_mean
@@ -40,6 +41,7 @@ _PASSED_ON: dict[str, Any] = {
 
 app.command()(train)
 app.command()(simulate)
+app.command()(status)
 app.command()(predict)
 app.command()(timeline)
 app.command()(repro)

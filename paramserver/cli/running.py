@@ -13,7 +13,7 @@ from rich.console import Console
 from paramserver.cli.worlds import read_world
 from paramserver.job_file import read_job
 from paramserver.launch.interruption import Interrupted
-from paramserver.launch.progress import make_reporter
+from paramserver.launch.live import make_reporter
 from paramserver.launch.report import print_report
 from paramserver.launch.run import run
 from paramserver.storage import json_text

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramserver.errors import JobError, RequestError
 from paramserver.events import JobStatus, Score
+from paramserver.launch.addresses import remove_addresses, write_addresses
 from paramserver.launch.children import Child, Children, names
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.programs import blas_environment, command
@@ -19,6 +19,9 @@ from paramserver.launch.traces import Traces
 from paramserver.models import score
 from paramserver.storage import RunFolder, read_checkpoint
 from paramserver.workload import Workload
+
+if TYPE_CHECKING:
+    from paramserver.launch.watch import Watch
 
 EVALUATOR = "evaluator"
 
@@ -63,8 +66,11 @@ def run_processes(
     try:
         with Children(folder.logs, environment, lambda: interruption.count > 1) as children:
             launch = _Launch(plan, folder, children, traces, interruption, reporter)
-            launch.start()
-            launch.follow()
+            try:
+                launch.start()
+                launch.follow()
+            finally:
+                remove_addresses(folder)
     except (JobError, Interrupted):
         with suppress(JobError, RequestError):  # why the job failed matters more
             traces.merge()
@@ -97,6 +103,7 @@ class _Launch:
         job = self._plan.job
         coordinator = self._start_server(0)
         self._address = self._await_address(coordinator)
+        write_addresses(self._folder, self._address)
         for index in range(1, job.servers):
             self._start_server(index)
         self._start_worker(EVALUATOR, 0, "--evaluate")
@@ -112,25 +119,24 @@ class _Launch:
             Interrupted: a signal came.
         """
         # Imported only now: a process that has gRPC loaded had better not start others.
-        from paramserver.launch.watch import Watch, moment_of
+        from paramserver.launch.watch import Watch
 
-        steps = sum(self._plan.steps)
         vigil = _Vigil(self._plan, self._start_deadline)
         with Watch(self._address) as watch:
             while self._awaited():
                 self._interruption.wait(POLL_SECONDS)
-                status = watch.ask() if vigil.status is None or not vigil.status.ended else None
-                if status is not None:
-                    self._reporter.update(moment_of(status, steps))
-                vigil.see(status, time.monotonic())
+                sighting = watch.ask() if vigil.status is None or not vigil.status.ended else None
+                if sighting is not None:
+                    self._reporter.show(watch.overview(sighting))
+                    vigil.see(sighting.job, time.monotonic())
                 if self._is_over():
                     vigil.end(time.monotonic())
                 if vigil.reason or self._bad():
-                    self._fail(watch.ask, vigil)
+                    self._fail(watch, vigil)
                 if complaint := vigil.complaint(time.monotonic()):
                     raise JobError(f"{complaint} Still running: {names(self._awaited())}.")
             if self._bad():
-                self._fail(watch.ask, vigil)
+                self._fail(watch, vigil)
 
     def _start_server(self, index: int) -> Child:
         job = self._plan.job
@@ -183,13 +189,13 @@ class _Launch:
             child for child in self._children.failed() if not (self._is_over() and child.name == EVALUATOR)
         ]
 
-    def _fail(self, ask: Callable[[], JobStatus | None], vigil: _Vigil) -> None:
+    def _fail(self, watch: Watch, vigil: _Vigil) -> None:
         """Let the others say why, and end with the best sentence there is."""
         first = self._bad()[:1]
         deadline = time.monotonic() + SETTLE_SECONDS
         while self._awaited() and time.monotonic() < deadline:
-            if not vigil.reason:
-                vigil.see(ask(), time.monotonic())
+            if not vigil.reason and (sighting := watch.ask()) is not None:
+                vigil.see(sighting.job, time.monotonic())
             if first and (first[0].code or 0) < 0:
                 break  # killed from outside: nobody else knows more
             self._interruption.wait(LOOK_SECONDS)
@@ -222,10 +228,8 @@ class _Vigil:
         """Return why the job failed, by the coordinator; empty if it did not."""
         return self.status.reason if self.status is not None else ""
 
-    def see(self, status: JobStatus | None, now: float) -> None:
-        """Take in an answer, or that there was none."""
-        if status is None:
-            return
+    def see(self, status: JobStatus, now: float) -> None:
+        """Take in an answer of the coordinator."""
         self.status, self._heard = status, now
         clocks = [member.clock for member in status.members]
         if clocks != self._clocks:

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: a live line on a terminal, plain lines elsewhere, or nothing."""
+"""How far a job is, as a person is told: in plain lines, or not at all; `paramserver.launch.live` draws."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+if TYPE_CHECKING:
+    from paramserver.launch.overview import Overview
 
 LINE_SECONDS = 3.0
 """Between two plain lines: often enough to see life, seldom enough to read a log of a long run."""
@@ -21,9 +20,6 @@ WINDOW_SECONDS = 10.0
 
 STALL_SECONDS = 3.0
 """News comes with heartbeats, about every second. Only after a longer silence does the speed fall."""
-
-REDRAW_SECONDS = 0.1
-"""Between two drawings of the live line: as often as an eye can follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,10 @@ class Reporter(Protocol):
         """Say something once."""
 
     def update(self, moment: Moment) -> None:
-        """Show how the job stands; may be called as often as one likes."""
+        """Show how far the job is; may be called as often as one likes."""
+
+    def show(self, overview: Overview) -> None:
+        """Show how the job and its parts stand; may be called as often as one likes."""
 
     def close(self) -> None:
         """End the display; closing twice does nothing."""
@@ -99,20 +98,6 @@ class Speed:
         return max(end - begin, 1e-9), first, last
 
 
-def make_reporter(console: Console, quiet: bool) -> Reporter:
-    """Choose how to show a job's progress.
-
-    Args:
-        console: where.
-        quiet: show nothing.
-    """
-    if quiet:
-        return Silence()
-    if console.is_terminal and not console.is_dumb_terminal:
-        return LiveLine(console)
-    return PlainLines(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
-
-
 class Silence:
     """Shows nothing."""
 
@@ -120,6 +105,9 @@ class Silence:
         """Do nothing."""
 
     def update(self, moment: Moment) -> None:
+        """Do nothing."""
+
+    def show(self, overview: Overview) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -153,76 +141,33 @@ class PlainLines:
 
     def update(self, moment: Moment) -> None:
         """Write a line if the last one is old enough."""
+        self._speed.see(self._now(), moment)
+        self._tell(moment, self._speed.seconds_to_go, self._speed.samples_per_second)
+
+    def show(self, overview: Overview) -> None:
+        """Write a line if the last one is old enough."""
+        self._tell(overview.moment, overview.seconds_to_go, overview.samples_per_second)
+
+    def _tell(self, moment: Moment, to_go: float | None, samples_per_second: float | None) -> None:
         now = self._now()
-        self._speed.see(now, moment)
         if now < self._next or moment.samples == 0:
             return
         self._next = now + self._line_seconds
-        to_go = self._speed.seconds_to_go
-        parts = [
-            f"{moment.fraction:4.0%}",
-            f"{duration(to_go)} to go" if to_go is not None else "",
-            *figures(moment, self._speed.samples_per_second),
-        ]
-        self._write(", ".join(part for part in parts if part))
+        self._write(line_of(moment, to_go, samples_per_second))
 
     def close(self) -> None:
         """Do nothing."""
 
 
-class LiveLine:
-    """Keeps one line up to date on a terminal.
+def line_of(moment: Moment, seconds_to_go: float | None, samples_per_second: float | None) -> str:
+    """Say in one line how far a job is.
 
-    Args:
-        console: a terminal.
+    Example:
+        >>> line_of(Moment(0.25, 800, loss=0.5), 30.0, 1_200.0)
+        ' 25%, 30 s to go, loss 0.500, 1,200 samples/s'
     """
-
-    def __init__(self, console: Console) -> None:
-        self._speed = Speed()
-        self._next = -math.inf
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _ToGo(self._speed),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            auto_refresh=False,
-            expand=True,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=1.0, figures="starting")
-        self._progress.start()
-
-    def note(self, sentence: str) -> None:
-        """Print a sentence above the line."""
-        self._progress.console.print(sentence, markup=False, highlight=False)
-        self._progress.refresh()
-
-    def update(self, moment: Moment) -> None:
-        """Draw the line anew, if the last drawing is old enough."""
-        now = time.monotonic()
-        self._speed.see(now, moment)
-        if now < self._next:
-            return
-        self._next = now + REDRAW_SECONDS
-        shown = "  ".join(figures(moment, self._speed.samples_per_second))
-        self._progress.update(self._task, completed=moment.fraction, figures=shown or "starting")
-        self._progress.refresh()
-
-    def close(self) -> None:
-        """Take the line away."""
-        self._progress.stop()
-
-
-class _ToGo(ProgressColumn):
-    def __init__(self, speed: Speed) -> None:
-        super().__init__()
-        self._speed = speed
-
-    def render(self, task: Task) -> Text:
-        """Return the time to go."""
-        to_go = self._speed.seconds_to_go
-        return Text("" if to_go is None else duration(to_go))
+    to_go = [] if seconds_to_go is None else [f"{duration(seconds_to_go)} to go"]
+    return ", ".join([f"{moment.fraction:4.0%}", *to_go, *figures(moment, samples_per_second)])
 
 
 def figures(moment: Moment, samples_per_second: float | None) -> list[str]:

@@ -1,33 +1,48 @@
-"""How a running job stands, asked of its coordinator."""
+"""How a running job stands, asked of its servers."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 import grpc
 
 from paramserver.client.channels import OPTIONS
 from paramserver.errors import RequestError
 from paramserver.events import JobStatus
-from paramserver.launch.progress import Moment
+from paramserver.launch.overview import Overview
+from paramserver.launch.sighting import History, Sighting
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.paramserver_pb2_grpc import ParameterServerStub
-from paramserver.wire.status import decode_job_status
+from paramserver.wire.status import ServerStanding, decode_status
 
 ANSWER_SECONDS = 2.0
-"""Longest wait for one answer; also the longest that Ctrl-C can go unheard."""
+"""Longest wait for the coordinator's answer."""
+
+OTHERS_SECONDS = 1.0
+"""Longest wait for the other servers' answers; with the one above the longest that Ctrl-C can go unheard."""
+
+Answer = tuple[JobStatus | None, ServerStanding]
 
 
 class Watch:
-    """Asks a coordinator how its job stands, once at a time: whoever follows a job asks again soon anyway.
+    """Asks the servers of a job how it stands, once at a time: whoever follows a job asks again soon anyway.
 
     Args:
-        address: host:port of the coordinator.
+        addresses: host:port of the coordinator, and of other servers if they cannot be reached under the
+            addresses that they advertise.
+
+    Attributes:
+        heard: a server has answered the latest question, if perhaps not the coordinator.
     """
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
-        self._status = ParameterServerStub(self._channel).Status
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+        self._channels: dict[str, grpc.Channel] = {}
+        self._history = History()
+        self.heard = False
 
     def __enter__(self) -> Watch:
         return self
@@ -35,30 +50,44 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.close()
+        for channel in self._channels.values():
+            channel.close()
 
-    def ask(self) -> JobStatus | None:
-        """Return how the job stands, or None where there is no answer in time."""
-        try:
-            reply = self._status(pb.StatusRequest(), timeout=ANSWER_SECONDS)
-            return decode_job_status(reply.job)
-        except (grpc.RpcError, RequestError):
+    def ask(self) -> Sighting | None:
+        """Return what the servers say, or None where the coordinator does not answer in time."""
+        answers = self._ask(self._addresses, ANSWER_SECONDS)
+        self.heard = bool(answers)
+        job = next((job for job, _ in answers if job is not None), None)
+        if job is None:
             return None
+        here = {shard.statistics.shard for _, server in answers for shard in server.shards}
+        missing = [
+            server.address for server in job.servers if server.server * max(1, server.shards) not in here
+        ]
+        answers += self._ask(missing, OTHERS_SECONDS)
+        return Sighting(time.monotonic(), job, tuple(server for _, server in answers))
 
+    def look(self) -> Overview | None:
+        """Return how the job stands, with the speeds of the last seconds; None as `ask` does."""
+        sighting = self.ask()
+        return None if sighting is None else self.overview(sighting)
 
-def moment_of(status: JobStatus, steps: int) -> Moment:
-    """Return what progress shows of a job's status.
+    def overview(self, sighting: Sighting) -> Overview:
+        """Return how the job stands by what its servers said, each sighting once and in order."""
+        return self._history.see(sighting)
 
-    Args:
-        status: from the coordinator.
-        steps: of all replicas together.
-    """
-    members = status.members
-    losses = [member.counters.loss for member in members if member.counters.loss == member.counters.loss]
-    accuracies = [score.accuracy for score in status.scores if score.split == "validation"]
-    return Moment(
-        fraction=min(1.0, sum(member.clock for member in members) / steps),
-        samples=sum(member.counters.samples.get("computed", 0) for member in members),
-        loss=sum(losses) / len(losses) if losses else float("nan"),
-        accuracy=accuracies[-1] if accuracies else None,
-    )
+    def _ask(self, addresses: Iterable[str], seconds: float) -> list[Answer]:
+        """Ask several servers at the same time; return the answers of those that give one."""
+        calls = [self._status(address).future(pb.StatusRequest(), timeout=seconds) for address in addresses]
+        answers = []
+        for call in calls:
+            try:
+                answers.append(decode_status(call.result()))
+            except (grpc.RpcError, RequestError):
+                continue
+        return answers
+
+    def _status(self, address: str) -> Any:
+        if address not in self._channels:
+            self._channels[address] = grpc.insecure_channel(address, options=OPTIONS)
+        return ParameterServerStub(self._channels[address]).Status

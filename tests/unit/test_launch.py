@@ -13,9 +13,10 @@ from paramserver.errors import JobError, RequestError
 from paramserver.job import Job, job_from_toml
 from paramserver.launch.children import Children
 from paramserver.launch.interruption import Interrupted, Interruption
+from paramserver.launch.live import make_reporter
 from paramserver.launch.plan import make_plan
 from paramserver.launch.programs import _check_is_ours, blas_environment
-from paramserver.launch.progress import Moment, PlainLines, Silence, Speed, make_reporter
+from paramserver.launch.progress import Moment, PlainLines, Silence, Speed
 from paramserver.launch.report import bar, histogram_rows
 
 

@@ -37,7 +37,6 @@ def test_a_start_may_take_its_time_and_no_more(vigil):
 
 def test_a_coordinator_may_be_silent_for_a_while(vigil):
     vigil.see(standing(1, 1, 1, 1), 5.0)
-    vigil.see(None, 10.0)
     last = 5.0 + JOB.lease_seconds + SILENCE_SECONDS
     assert vigil.complaint(last) == ""
     assert "has not answered for 40 s" in vigil.complaint(last + 0.4)
@@ -63,6 +62,5 @@ def test_the_end_of_a_job_has_a_deadline_of_its_own(vigil):
 def test_the_coordinators_reason_is_kept(vigil):
     assert vigil.reason == ""
     vigil.see(standing(1, ended=True, reason="Replica 0 failed."), 5.0)
-    vigil.see(None, 6.0)
     assert vigil.reason == "Replica 0 failed."
     assert replace(vigil.status, reason="") == standing(1, ended=True)

@@ -1,0 +1,58 @@
+"""The command ``status``: how a running job stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paramserver.errors import RequestError
+
+
+def status(
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="The folder of a run. (default: the newest in runs/ that is going on)",
+            show_default=False,
+        ),
+    ] = None,
+    connect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT[,...]",
+            help="The first server, in place of a folder; others, too, if they cannot be reached under the "
+            "addresses that they advertise.",
+            show_default=False,
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", metavar="", help="Go on until the job is over, or Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Between two looks with --watch. (default: 1)", show_default=False
+        ),
+    ] = 1.0,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", metavar="", help="Print one JSON document instead of tables; with --watch one a line."
+        ),
+    ] = False,
+) -> int:
+    """Show how a running job stands: its servers, shards and replicas.
+
+    A replica's row says its clock (finished steps), the staleness of its newest gradient, its samples per
+    second, what it does now, and for which ranks it waits.
+    """
+    if run is not None and connect is not None:
+        raise RequestError(f"Both the folder {run} and --connect {connect} were given. Give one.")
+    if not 0.1 <= every <= 3600:
+        raise RequestError(f"--every is from 0.1 to 3600 seconds, and {every:g} was given.")
+    from paramserver.cli.watching import show_status
+
+    return show_status(run, connect, every if watch else None, as_json)
