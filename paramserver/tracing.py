@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -105,6 +105,35 @@ class Recorder:
     def records(self) -> tuple[Record, ...]:
         """Return what is kept, in the order in which it was recorded."""
         return tuple(self._records)
+
+
+def place(record: Record) -> tuple[int, int]:
+    """Return what records are sorted by: when they begin, and of two at once the longer first."""
+    return (record.begin, -record.end) if isinstance(record, Span) else (record.at, 0)
+
+
+def moved(record: Record, shift: int) -> Record:
+    """Return a record so many nanoseconds later."""
+    if isinstance(record, Span):
+        return replace(record, begin=record.begin + shift, end=record.end + shift)
+    return replace(record, at=record.at + shift)
+
+
+def counted_from(began: int, records: Iterable[Record]) -> list[Record]:
+    """Count time from a moment, in nanoseconds, and leave out what was over by then.
+
+    Example:
+        >>> row = Row("worker0", "worker0/0")
+        >>> counted_from(10, [Span(row, "push", 5, 9), Span(row, "pull", 9, 12)])
+        [Span(row=Row(process='worker0', thread='worker0/0'), name='pull', begin=0, end=2, notes={})]
+    """
+    kept: list[Record] = []
+    for record in records:
+        if isinstance(record, Span) and record.begin < began <= record.end:
+            kept.append(replace(record, begin=0, end=record.end - began))
+        elif place(record)[0] >= began:
+            kept.append(moved(record, -began))
+    return kept
 
 
 def chrome_trace(

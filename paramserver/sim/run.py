@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from paramserver.events import CutTaken, JobStatus, Score
 from paramserver.sim.diary import StepRecord
 from paramserver.sim.heap import NANOSECONDS
-from paramserver.tracing import Record, Row, chrome_trace
+from paramserver.tracing import Record, Row, chrome_trace, counted_from, place
 from paramserver.types import Array, tensors_sha256
 
 
@@ -104,5 +104,9 @@ class Run:
         return sum(stale) / len(stale) if stale else 0.0
 
     def chrome_trace(self) -> bytes:
-        """Return the trace as a file that Perfetto opens; the same bytes for the same world and seeds."""
-        return chrome_trace(self.trace, self.rows, {"time": "virtual", "forgotten": self.forgotten})
+        """Return the trace as a file that Perfetto opens; the same bytes for the same world and seeds.
+
+        Its time counts from the beginning of training.
+        """
+        records = counted_from(self.began_ns, sorted(self.trace, key=place))
+        return chrome_trace(records, self.rows, {"time": "virtual", "forgotten": self.forgotten})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from paramserver.errors import RequestError
@@ -20,8 +19,10 @@ from paramserver.tracing import (
     Record,
     Recorder,
     Row,
-    Span,
     chrome_trace,
+    counted_from,
+    moved,
+    place,
     read_chrome_trace,
     read_trace_notes,
 )
@@ -117,43 +118,21 @@ def merge_traces(files: Iterable[bytes], notes: Mapping[str, Note]) -> bytes:
         reference = found if reference is None else reference
         shift = _shift(found, reference)
         rows += more
-        records += [_moved(record, shift) for record in recorded]
-        records.sort(key=_place)
+        records += [moved(record, shift) for record in recorded]
+        records.sort(key=place)
         forgotten += _whole(found, "forgotten") + len(records[:-MERGED_MAX])
         del records[:-MERGED_MAX]
     if reference is not None and TRAINING in reference:
         began = _whole(reference, TRAINING)
     else:
-        began = _place(records[0])[0] if records else 0
-    kept = [_moved(_cut(record, began), -began) for record in records if _end(record) >= began]
-    return chrome_trace(kept, rows, {**notes, "forgotten": forgotten})
+        began = place(records[0])[0] if records else 0
+    return chrome_trace(counted_from(began, records), rows, {"time": "real", **notes, "forgotten": forgotten})
 
 
 def _shift(found: Mapping[str, Note], reference: Mapping[str, Note]) -> int:
     """Return what to add to the times of a trace to get those of the trace of reference."""
     clock = "monotonic_ns" if found.get("clock") == reference.get("clock") else "unix_ns"
     return _whole(found, clock) - _whole(reference, clock)
-
-
-def _moved(record: Record, shift: int) -> Record:
-    """Return a record at a later time."""
-    if isinstance(record, Span):
-        return replace(record, begin=record.begin + shift, end=record.end + shift)
-    return replace(record, at=record.at + shift)
-
-
-def _cut(record: Record, began: int) -> Record:
-    """Return what a record has from a time on."""
-    return replace(record, begin=max(began, record.begin)) if isinstance(record, Span) else record
-
-
-def _place(record: Record) -> tuple[int, int]:
-    """Sort by beginning, and of two that begin at once the longer first: the other is inside it."""
-    return (record.begin, -record.end) if isinstance(record, Span) else (record.at, 0)
-
-
-def _end(record: Record) -> int:
-    return record.end if isinstance(record, Span) else record.at
 
 
 def _whole(notes: Mapping[str, Note], name: str) -> int:

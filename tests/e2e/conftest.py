@@ -82,6 +82,12 @@ def launcher(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def new_launcher(tmp_path_factory):
+    """A function that gives a launcher for a run that several tests look at."""
+    return lambda: Launcher(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
 def sequential_sha256(tmp_path_factory):
     """The hash of the weights that two epochs of the plain loop end with."""
     launcher = Launcher(tmp_path_factory.mktemp("sequential"))
