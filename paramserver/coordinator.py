@@ -107,6 +107,8 @@ class Coordinator:
                 effects = [ev.Acknowledged(event.request), *self._end_if_reached(event.score)]
             case ev.StatusReceived():
                 effects = [ev.StatusAnswered(event.request, self._status(now))]
+            case ev.EndAsked():
+                effects = self._end(event.reason)
             case ev.TimerFired():
                 effects = self._expire(now)
         return effects + self._set_timer(now)
@@ -114,7 +116,7 @@ class Coordinator:
     # -------------------------------------------------------------------------------------------- joining
 
     def _join(self, event: ev.JoinReceived, now: float) -> Effects:
-        if self._ended is not None:
+        if self._ended is not None and not self._may_look_back(event):
             return [ev.Ended(event.request, self._ended)]
         missing = [index for index in range(self._servers_expected) if index not in self._servers]
         if missing:
@@ -141,6 +143,10 @@ class Coordinator:
                 pending.requests.append(event.request)
                 return effects
         return [*effects, self._granted(job, event.request, replica, self._begins_at[replica])]
+
+    def _may_look_back(self, event: ev.JoinReceived) -> bool:
+        """Say whether an observer can still score the final weights: those of a job that has ended well."""
+        return event.job is None and self._ended == "" and self._job is not None and self._job.sealed
 
     def _fix_job(self, spec: ev.JobSpec, now: float) -> Effects:
         rule = _check_job(spec)

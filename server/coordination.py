@@ -16,6 +16,7 @@ from paramserver.coordinator import Coordinator
 from paramserver.events import (
     CoordinatorEffect,
     CoordinatorEvent,
+    EndAsked,
     HeartbeatReceived,
     JobEnded,
     JobStatus,
@@ -51,12 +52,13 @@ class CoordinatorHost:
         fail: called with a sentence if the coordinator itself breaks.
 
     Attributes:
-        scorer: an observer has asked to join that will send the final score.
+        scorer: an observer has asked to join, or is expected, that will send the final score.
         tested: set once the final score is here.
         told: the replicas that have heard of the job's end with a heartbeat.
         scored: called with each score.
         began_at: when all replicas had joined and the weights were in place, the loop's seconds; else None.
         ended_at: when the job ended; else None.
+        interrupted: the job ended because somebody wanted it to.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class CoordinatorHost:
         self.scored: Callable[[Score], None] = lambda _: None
         self.began_at: float | None = None
         self.ended_at: float | None = None
+        self.interrupted = False
         self._started = self._sealed = False
 
     def connect(self, server: int, sink: OrderSink) -> None:
@@ -108,6 +111,12 @@ class CoordinatorHost:
                 self._handle(self._inbox.popleft())
         finally:
             self._handling = False
+
+    def interrupt(self, reason: str) -> None:
+        """End the job because somebody wants it to end; a job that is over waits for no score any more."""
+        self.interrupted = self.interrupted or self.ended_at is None
+        self.tested.set()
+        self.handle(EndAsked(reason))
 
     def status(self) -> JobStatus:
         """Return how the job stands."""

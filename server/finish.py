@@ -36,6 +36,10 @@ CHECKPOINT_SECONDS = 300.0
 FAREWELL_SECONDS = 5.0
 """How long the coordinator stays so that everyone can hear of the end; heartbeats come every second."""
 
+HURRIED_FAREWELL_SECONDS = 1.5
+"""The same where the servers are asked to stop: the workers have been asked, too, or wait for an answer. Also
+before a job has begun: whoever waits to join asks again within a second, and is to hear why it is in vain."""
+
 
 async def keep_shards(
     out: Path | None, shards: Shards, requests: Requests, servers: int
@@ -114,7 +118,13 @@ class Finish:
     def _write_summary(self, out: Path, versions: Sequence[int], sha256: str) -> None:
         began, ended = self._coordinator.began_at, self._coordinator.ended_at
         seconds = ended - began if began is not None and ended is not None else 0.0
-        summary = summarise(self._coordinator.status(), versions, weights_sha256=sha256, wall_seconds=seconds)
+        summary = summarise(
+            self._coordinator.status(),
+            versions,
+            weights_sha256=sha256,
+            wall_seconds=seconds,
+            extra={"outcome": "interrupted"} if self._coordinator.interrupted else {},
+        )
         write_json(out / SUMMARY, summary)
 
     async def _wait_for_score(self) -> None:
@@ -127,8 +137,9 @@ class Finish:
     async def _say_farewell(self) -> None:
         """Stay until every replica has left or has heard that the job is over, but not for long."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + FAREWELL_SECONDS
-        while not self._coordinator.everyone_told() and loop.time() < deadline:
+        unbegun, interrupted = self._coordinator.began_at is None, self._coordinator.interrupted
+        deadline = loop.time() + (HURRIED_FAREWELL_SECONDS if interrupted or unbegun else FAREWELL_SECONDS)
+        while (unbegun or not self._coordinator.everyone_told()) and loop.time() < deadline:
             await asyncio.sleep(0.05)
 
 

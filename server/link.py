@@ -60,7 +60,7 @@ class Link:
         self._shards = shards
         self._order = order
         self._up: asyncio.Queue[pb.LinkUp] = asyncio.Queue()
-        self._channel = aio.insecure_channel(coordinator, options=KEEPALIVE + QUICK_RECONNECT)
+        self._channel = self._open()
         self._call: Any = None
 
     def report(self, report: Report) -> None:
@@ -70,6 +70,10 @@ class Link:
     def written(self, message: pb.CheckpointWritten) -> None:
         """Say what this server has kept of the finished job."""
         self._up.put_nowait(pb.LinkUp(written=message))
+
+    def stopping(self, sentence: str) -> None:
+        """Say that this server has been asked to stop, so that the job ends and is saved."""
+        self._up.put_nowait(pb.LinkUp(stopping=sentence))
 
     async def connect(self, seconds: float) -> None:
         """Open the link, trying again while the coordinator is not up.
@@ -96,6 +100,9 @@ class Link:
                     Failure.UNAVAILABLE,
                 )
             await asyncio.sleep(RETRY_SECONDS)
+            # A new channel looks the name up anew. A used one would wait ever longer, up to two minutes.
+            await self._channel.close()
+            self._channel = self._open()
 
     async def run(self) -> None:
         """Carry orders and reports until the coordinator closes the link.
@@ -120,6 +127,9 @@ class Link:
     async def close(self) -> None:
         """Close the link and its channel."""
         await self._channel.close()
+
+    def _open(self) -> aio.Channel:
+        return aio.insecure_channel(self._address, options=KEEPALIVE + QUICK_RECONNECT)
 
     async def _try_connect(self, seconds: float) -> RequestError | JobError | None:
         link: Any = InternalStub(self._channel).Link

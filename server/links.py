@@ -162,6 +162,9 @@ class Links:
                 self.written[server] = message.written
                 self._news.set()
                 continue
+            if message.WhichOneof("part") == "stopping":
+                self._coordinator.interrupt(message.stopping)
+                continue
             report = decode_report(message)
             if report is None:
                 raise RequestError(f"Server {server} sent a message that this release does not know.")

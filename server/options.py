@@ -27,6 +27,7 @@ class Options:
     exit_with_parent: bool
     connect_timeout_seconds: float
     score_grace_seconds: float
+    expect_evaluator: bool
     job_bytes_max: int
     trace: Path | None
 
@@ -114,6 +115,11 @@ def _parser() -> ArgumentParser:
         type=seconds,
         default=60.0,
         help="how long to wait, once the job is over, for an observer's final score (default: 60)",
+    )
+    add(
+        "--expect-evaluator",
+        action="store_true",
+        help="wait so long for that score even if no observer has joined",
     )
     add(
         "--job-bytes-max",

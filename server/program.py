@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,7 +20,8 @@ from grpc_reflection.v1alpha import reflection
 from paramserver.coordinator import Coordinator
 from paramserver.diaries import shard_row
 from paramserver.errors import JobError, RequestError
-from paramserver.events import Order, Report, ServerRegistered
+from paramserver.events import EndAsked, Order, Report, ServerRegistered
+from paramserver.storage.atomic import write_text
 from paramserver.storage.trace_file import TraceFile
 from paramserver.wire.buffers import Buffers
 from server.coordination import CoordinatorHost
@@ -55,20 +57,26 @@ SERVER_OPTIONS = (
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """Something from outside ends this server.
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Something ends this server before the job does.
 
     Attributes:
+        sentence: why, for people.
         code: exit code of the process.
+        number: the signal, if it was one: then the run is saved first.
     """
 
-    def __init__(self, sentence: str, code: int) -> None:
-        super().__init__(sentence)
-        self.code = code
+    sentence: str
+    code: int
+    number: signal.Signals | None = None
 
 
 async def serve(options: Options) -> int:
     """Serve until the job is over or something ends it.
+
+    The first signal ends the job in order: every server writes its slices, and the coordinator manifest and
+    summary. The second ends this process at once.
 
     Returns:
         The exit code: 0 the job finished, 1 it failed, 130 or 143 interrupted.
@@ -77,38 +85,49 @@ async def serve(options: Options) -> int:
         RequestError: the options cannot be met: a port in use, a run folder that cannot be.
         JobError: the coordinator cannot be reached.
     """
-    stop = _listen_for_stops(options.exit_with_parent)
+    stops = _listen_for_stops(options.exit_with_parent)
     async with AsyncExitStack() as stack:
-        server = _Server(options, stop, stack)
+        server = _Server(options, stops, stack)
         await server.start()
         running = asyncio.create_task(server.run())
         try:
-            await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                stop.result()
-            return running.result()
-        except Stopped as stopped:
-            log.log(logging.INFO if stopped.code > 1 else logging.ERROR, "%s", stopped)
-            server.tell_all(str(stopped))
-            return stopped.code
+            stop = await _first_of(running, stops)
+            if stop is None:
+                return running.result()
+            log.log(logging.INFO if stop.number else logging.ERROR, "%s", stop.sentence)
+            if stop.number is not None and server.interrupt(stop.number):
+                await _first_of(running, stops)
+            server.tell_all(stop.sentence)
+            return stop.code
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError, JobError, RequestError):
                 await running
 
 
+async def _first_of(running: asyncio.Task[int], stops: asyncio.Queue[Stop]) -> Stop | None:
+    """Wait for the server's own end, which gives None, or for something that ends it."""
+    stopping = asyncio.create_task(stops.get())
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        return stopping.result()
+    stopping.cancel()
+    return None
+
+
 class _Server:
     """What one process consists of."""
 
-    def __init__(self, options: Options, stop: asyncio.Future[None], stack: AsyncExitStack) -> None:
+    def __init__(self, options: Options, stops: asyncio.Queue[Stop], stack: AsyncExitStack) -> None:
         self._options = options
-        self._stop = stop
+        self._stops = stops
         self._stack = stack
         self._requests = Requests(asyncio.get_running_loop())
         self._buffers = Buffers()
         self._coordinator: CoordinatorHost | None = None
         self._links: Links | None = None
         self._link: Link | None = None
+        self._is_linked = False
         self._health = health.aio.HealthServicer()
         pool = ThreadPoolExecutor(POOL_THREADS, "shard")
         self._trace = _open_trace(options)
@@ -134,9 +153,11 @@ class _Server:
             except OSError as error:
                 raise RequestError(f"--out {options.out} cannot be made: {error.strerror}.") from error
         if options.server == 0:
+            self._keep_job()
             self._coordinator = CoordinatorHost(
                 Coordinator(options.servers, options.shards), self._requests, options.shards, self._fail
             )
+            self._coordinator.scorer = options.expect_evaluator
             self._stack.callback(self._coordinator.stop)
             self._coordinator.connect(0, self._shards.order)
             self._links = Links(self._coordinator, options.servers, options.shards)
@@ -177,6 +198,7 @@ class _Server:
         options = self._options
         if self._link is not None:
             await self._link.connect(options.connect_timeout_seconds)
+            self._is_linked = True
         elif self._links is not None:
             await self._wait_for_servers(self._links)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -189,7 +211,10 @@ class _Server:
         own = await keep_shards(options.out, self._shards, self._requests, options.servers)
         finish = Finish(options.out, self._coordinator, self._links, options.score_grace_seconds)
         failure = await finish.run(reason, own)
-        if failure:
+        if self._coordinator.interrupted and failure == reason:
+            where = f"saved in {options.out}" if options.out else "lost: there was no --out"
+            log.info("What there is of the run is %s.", where)
+        elif failure:
             log.error("%s", failure)
         return 1 if failure else 0
 
@@ -228,6 +253,15 @@ class _Server:
             carrying.cancel()
         return 1 if reason or own.failure else 0
 
+    def interrupt(self, number: signal.Signals) -> bool:
+        """End the job, so that it is saved; say whether there is anything to wait for."""
+        reason = f"The job was interrupted: server {self._options.server} was stopped by {number.name}."
+        if self._coordinator is not None:
+            self._coordinator.interrupt(reason)
+        elif self._link is not None and self._is_linked:
+            self._link.stopping(reason)
+        return self._coordinator is not None or self._is_linked
+
     def tell_all(self, sentence: str) -> None:
         """Answer whoever still waits."""
         self._requests.fail_all(JobError(sentence))
@@ -242,8 +276,7 @@ class _Server:
             self._link.report(report)
 
     def _fail(self, sentence: str) -> None:
-        if not self._stop.done():
-            self._stop.set_exception(Stopped(sentence, 1))
+        self._stops.put_nowait(Stop(sentence, 1))
 
     def _write_trace(self) -> None:
         """Write what was recorded, at the very end and whatever that is."""
@@ -255,15 +288,25 @@ class _Server:
             log.error("%s", error)
 
     async def _wait_for_servers(self, links: Links) -> None:
+        """Wait until all servers are up; end the job where they do not come, or it has been ended."""
+        assert self._coordinator is not None
         seconds = self._options.connect_timeout_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await links.all_registered.wait()
-        except TimeoutError:
-            raise JobError(
-                f"{links.missing()} did not come up within {seconds:g} s. Start all {self._options.servers} "
-                "servers, or raise --connect-timeout."
-            ) from None
+        registered = asyncio.create_task(links.all_registered.wait())
+        await asyncio.wait(
+            (registered, self._shards.ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not registered.done() and not self._shards.ended.done():
+            self._coordinator.handle(
+                EndAsked(
+                    f"{links.missing()} did not come up within {seconds:g} s. Start all "
+                    f"{self._options.servers} servers, or raise --connect-timeout."
+                )
+            )
+        registered.cancel()
+
+    def _keep_job(self) -> None:
+        if self._options.out is not None and self._options.job:
+            write_text(self._options.out / "job.toml", self._options.job)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
@@ -292,25 +335,21 @@ def _bind(server: aio.Server, address: str) -> int:
     return port
 
 
-def _listen_for_stops(exit_with_parent: bool) -> asyncio.Future[None]:
-    """Return a future that fails with ``Stopped`` when a signal or the parent's end says so."""
+def _listen_for_stops(exit_with_parent: bool) -> asyncio.Queue[Stop]:
+    """Return a queue of what ends this server: signals, and the end of the parent."""
     loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def end(sentence: str, code: int) -> None:
-        if not stop.done():
-            stop.set_exception(Stopped(sentence, code))
-            stop.exception()  # read once here, so that nobody is warned if the end came from elsewhere
-
+    stops: asyncio.Queue[Stop] = asyncio.Queue()
     for number, code in INTERRUPTED.items():
-        loop.add_signal_handler(number, end, f"The server was stopped by {number.name}.", code)
+        stop = Stop(f"The server was stopped by {number.name}.", code, number)
+        loop.add_signal_handler(number, stops.put_nowait, stop)
     if exit_with_parent:
 
         def watch() -> None:
             while os.read(sys.stdin.fileno(), 4096):
                 pass
+            stop = Stop("The process that started this server has ended.", 1)
             with suppress(RuntimeError):  # the loop has ended already
-                loop.call_soon_threadsafe(end, "The process that started this server has ended.", 1)
+                loop.call_soon_threadsafe(stops.put_nowait, stop)
 
         threading.Thread(target=watch, name="parent", daemon=True).start()
-    return stop
+    return stops

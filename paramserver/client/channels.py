@@ -94,6 +94,7 @@ class Channels:
         self.control = ParameterServerStub(self._control)
         self._lock = threading.Lock()
         self._servers: dict[str, Server] = {}  # guarded by _lock
+        self._knocking: set[grpc.Channel] = set()  # guarded by _lock
         self._reason = ""  # guarded by _lock; set before _stopped is
         self._stopped = threading.Event()
 
@@ -109,6 +110,27 @@ class Channels:
                 channel = grpc.insecure_channel(address, options=OPTIONS)
                 self._servers[address] = Server(address, channel)
             return self._servers[address]
+
+    @contextmanager
+    def knock(self) -> Iterator[Server]:
+        """Give the coordinator's calls over a connection of its own, for a ``with`` block.
+
+        It looks the name up anew. A channel that could not find a name waits ever longer before it looks
+        again, up to two minutes, and a server's name may not exist before the server does.
+
+        Raises:
+            JobError: the connection has been stopped.
+        """
+        channel = grpc.insecure_channel(self.coordinator, options=(*OPTIONS, OWN_LANE))
+        with channel:
+            with self._lock:
+                self._check()
+                self._knocking.add(channel)
+            try:
+                yield Server(self.coordinator, channel)
+            finally:
+                with self._lock:
+                    self._knocking.discard(channel)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the connection is stopped, but no longer than this; say whether it is."""
@@ -129,9 +151,9 @@ class Channels:
             if not self._stopped.is_set():
                 self._reason = reason
                 self._stopped.set()
-            servers = list(self._servers.values())
-        for server in servers:
-            server.channel.close()
+            channels = [*(server.channel for server in self._servers.values()), *self._knocking]
+        for channel in channels:
+            channel.close()
 
     def close(self) -> None:
         """End everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -35,8 +36,13 @@ from paramserver.wire.jobs import decode_granted, encode_join
 from paramserver.wire.replicas import decode_heartbeat_answer, encode_heartbeat, encode_leave, encode_score
 from paramserver.wire.status import ShardStanding, decode_job_status, decode_shards
 
+log = logging.getLogger("client")
+
 JOIN_PAUSE_SECONDS = 1.0
 """Longest pause between two attempts to join."""
+
+JOIN_NEWS_SECONDS = 3.0
+"""How often whoever waits to join says so in the log."""
 
 OBSERVE_ATTEMPTS = 20
 """How often an observer begins again because the rounds it asked for were replaced meanwhile."""
@@ -188,12 +194,12 @@ class Connection:
         self, name: str, job: JobSpec | None, deadline_seconds: float, scores: bool = False
     ) -> pb.JoinReply:
         message = encode_join(name, uuid.uuid4().hex, job, scores)
-        server = self._channels.server(self.coordinator)
-        deadline = time.monotonic() + deadline_seconds
+        told = time.monotonic()
+        deadline = told + deadline_seconds
         for pause in chain(PAUSES_SECONDS, cycle([JOIN_PAUSE_SECONDS])):
             left = max(0.01, deadline - time.monotonic())
             try:
-                with self._channels.errors(self.coordinator):
+                with self._channels.errors(self.coordinator), self._channels.knock() as server:
                     reply: pb.JoinReply = server.join(message, timeout=min(self._limits.call, left))
                     return reply
             except JobError as error:
@@ -205,6 +211,10 @@ class Connection:
                         f"{deadline_seconds:g} s. {error}",
                         Failure.UNAVAILABLE,
                     ) from error
+                if time.monotonic() >= told + JOIN_NEWS_SECONDS:
+                    told = time.monotonic()
+                    left = deadline - told
+                    log.info("%s still waits to join, for at most %.0f s more. %s", name, left, error)
             self._channels.pause(min(pause, JOIN_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
         raise AssertionError("The pauses never end.")
 

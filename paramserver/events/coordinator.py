@@ -116,6 +116,13 @@ class StatusReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class EndAsked:
+    """Whoever runs the servers wants the job to end now; ``reason`` is a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time that the coordinator asked for with WakeAt has come."""
 
@@ -128,6 +135,7 @@ CoordinatorEvent = (
     | HeartbeatReceived
     | ScoreReceived
     | StatusReceived
+    | EndAsked
     | TimerFired
     | Report
 )

@@ -431,3 +431,23 @@ def test_the_last_ones_to_leave_are_still_in_their_round():
     for shard in (0, 1):
         desk.tell(ev.OrderHandled(shard, leave.number, {0: 2}))
     assert isinstance(desk.orders[-1].order, ev.JobEnded)
+
+
+def test_a_job_that_is_asked_to_end_ends_once_with_that_reason():
+    desk = started()
+    desk.tell(ev.EndAsked("Enough."))
+    desk.tell(ev.EndAsked("More than enough."))
+    ends = [sent.order.reason for sent in desk.orders if isinstance(sent.order, ev.JobEnded)]
+    assert ends == ["Enough."]
+    [answer] = desk.join("another")
+    assert (type(answer), answer.reason) == (ev.Ended, "Enough.")
+
+
+def test_an_observer_may_look_at_what_a_job_has_come_to_but_nobody_joins_it_any_more():
+    desk = started()
+    for rank in (0, 1):
+        desk.leave(rank)
+    assert isinstance(desk.orders[-1].order, ev.JobEnded)
+    [granted] = desk.ask(ev.JoinReceived, "evaluator", "1", None)
+    assert isinstance(granted, ev.JoinGranted)
+    assert isinstance(desk.join("late")[0], ev.Ended)
