@@ -62,10 +62,10 @@ class Diary:
         self._granted = 0
         self._pulled: Pulled | None = None
 
-    def pull(self, now: int, clock: int) -> None:
-        """Note that a pull begins."""
+    def pull(self, now: int, clock: int, attempts: int) -> None:
+        """Note that a pull begins, or, after so many attempts, begins anew: to the trace that is one pull."""
         self._parked = None
-        if self._row is not None:
+        if self._row is not None and not attempts:
             self._row.begin("pull", clock, now)
 
     def park(self, now: int) -> None:

@@ -263,7 +263,7 @@ class VirtualReplica:
 
     def _pull(self, pull: Pull, attempts: int = 0) -> None:
         self._wish = pull
-        self.diary.pull(self._heap.now, pull.clock)
+        self.diary.pull(self._heap.now, pull.clock, attempts)
         self._tally.enter(ev.Phase.PULL, self._servers.now)
         exchange = self._exchange = self._session.pull(pull.clock, pull.rows)
         self._calls, self._received = [], 0
