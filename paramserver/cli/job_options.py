@@ -185,6 +185,9 @@ WORLD_OPTIONS = (
 OPTIONS = {"given": JOB_OPTIONS, "world_given": WORLD_OPTIONS}
 """What a command's parameter stands for."""
 
+NOT_OF_A_PROBLEM = ("data", "model", "code", "split", "batch", "epochs")
+"""Options that mean nothing where a problem is trained."""
+
 JobFile = Annotated[
     Path | None,
     typer.Argument(
@@ -268,12 +271,17 @@ def read_job_file(job_file: Path | None, given: dict[str, Any]) -> tuple[str, st
         The text of the job file, its name (both empty where there is none), and the options.
 
     Raises:
-        RequestError: it cannot be read, or two Python files are named.
+        RequestError: it cannot be read, two Python files are named, or options contradict each other.
     """
     if job_file is not None and job_file.suffix == ".py":
         if "code" in given:
             raise RequestError(f"{job_file} and --code {given['code']} are both Python files. Give one.")
         given, job_file = {**given, "code": str(job_file)}, None
+    if "problem" in given and (besides := [name for name in NOT_OF_A_PROBLEM if name in given]):
+        raise RequestError(
+            f"--problem is trained in place of data and model, for so many --steps, so --{besides[0]} means "
+            "nothing beside it. Leave one of them out."
+        )
     text = "" if job_file is None else read_text(job_file, "job file")
     _fix_blas_threads(text, given)
     return text, "" if job_file is None else str(job_file), given

@@ -17,6 +17,11 @@ from paramserver.launch.progress import count, duration
 ROWS_MAX = 10
 """Rows of a histogram; beyond that several values share a row."""
 
+WORKERS_SHOWN = 12
+"""Workers that have a row in the time budget; beyond that the total says more."""
+
+WAITED_FOR_SHOWN = 5
+
 BAR_CELLS = 30
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 """A cell filled by nothing, one eighth, ... eight eighths from the left."""
@@ -40,6 +45,8 @@ def print_report(console: Console, summary: Mapping[str, Any], folder: object) -
     ):
         parts.append(_distribution(title, unit, summary[key], blocks, marks=key == "clock_gap"))
     parts += [_verdicts(summary), _time_budget(summary["time_budget"])]
+    if "virtual" in summary:
+        parts += _bottlenecks(summary)
     parts += [Text(note) for note in summary["notes"]]
     with console.capture() as captured:
         for part in parts:
@@ -109,6 +116,30 @@ def _figures(summary: Mapping[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    if summary.get("task") == "problem":
+        _add_problem(table, summary)
+    else:
+        _add_scores(table, summary)
+    speed = f"{_number(summary['samples_per_second'], ',.0f')} samples/s"
+    if "virtual" in summary:
+        virtual = summary["virtual"]
+        real = f"simulated in {virtual['real_seconds']:.1f} s: {virtual['events']:,} events"
+        table.add_row("virtual time", f"{_seconds(summary['wall_seconds'])} ({real})")
+        table.add_row("virtual speed", speed)
+    else:
+        table.add_row("speed", speed)
+        table.add_row("training time", _seconds(summary["wall_seconds"]))
+    table.add_row("consistency", f"{summary['consistency']}, {count(summary['replicas'], 'replica')}")
+    versions = summary["versions"]
+    where = "each of the shards" if len(set(versions)) == 1 and len(versions) > 1 else "the shards"
+    told = ", ".join(f"{version:,}" for version in (versions if len(set(versions)) > 1 else versions[:1]))
+    table.add_row("versions", f"{told} on {where}" if len(versions) > 1 else told)
+    table.add_row("optimizer", summary["learning_rate_rule"])
+    table.add_row("weights SHA-256", f"{summary['weights_sha256'][:16]}…")
+    return table
+
+
+def _add_scores(table: Table, summary: Mapping[str, Any]) -> None:
     samples = summary["data_samples"]["test"]
     validation = summary["validation"]
     regression = summary.get("task") == "regression"
@@ -122,16 +153,13 @@ def _figures(summary: Mapping[str, Any]) -> RenderableType:
         table.add_row(f"validation {measure}", f"{found} at version {validation[-1]['version']}")
     if "dealing" in summary:
         table.add_row("data", summary["dealing"])
-    table.add_row("speed", f"{_number(summary['samples_per_second'], ',.0f')} samples/s")
-    table.add_row("training time", _seconds(summary["wall_seconds"]))
-    table.add_row("consistency", f"{summary['consistency']}, {count(summary['replicas'], 'replica')}")
-    versions = summary["versions"]
-    where = "each of the shards" if len(set(versions)) == 1 and len(versions) > 1 else "the shards"
-    told = ", ".join(f"{version:,}" for version in (versions if len(set(versions)) > 1 else versions[:1]))
-    table.add_row("versions", f"{told} on {where}" if len(versions) > 1 else told)
-    table.add_row("optimizer", summary["learning_rate_rule"])
-    table.add_row("weights SHA-256", f"{summary['weights_sha256'][:16]}…")
-    return table
+
+
+def _add_problem(table: Table, summary: Mapping[str, Any]) -> None:
+    table.add_row("problem", summary["dealing"])
+    if summary["validation"]:
+        table.add_row("squared distance to the solution", _number(summary["loss"], ".4g"))
+        table.add_row("of the way to it", _number(summary["accuracy"], ".2%"))
 
 
 def _distribution(
@@ -170,13 +198,47 @@ def _verdicts(summary: Mapping[str, Any]) -> RenderableType:
 
 def _time_budget(budget: Mapping[str, Any]) -> RenderableType:
     table = _table("Time in %", *(PHASE_TITLES.get(phase, phase) for phase in PHASES))
-    rows: Sequence[tuple[str, Mapping[str, float]]] = [*budget["workers"].items()]
-    if len(rows) > 1:
+    workers = sorted(
+        budget["workers"].items(), key=lambda row: (len(row[0]), row[0])
+    )  # worker10 after worker9
+    rows: Sequence[tuple[str, Mapping[str, float]]] = workers[:WORKERS_SHOWN]
+    if len(workers) > 1:
         rows = [*rows, ("all", budget["total"])]
     for worker, percent in rows:
+        if worker == "all" and len(workers) > WORKERS_SHOWN:
+            table.add_row(f"and {len(workers) - WORKERS_SHOWN:,} more")
         tenths = shares(percent, 1000)
         table.add_row(worker, *(f"{tenths[phase] / 10:.1f}" for phase in PHASES))
     return table
+
+
+def _bottlenecks(summary: Mapping[str, Any]) -> list[RenderableType]:
+    """Show what was busy, for how much of the virtual time, and who was waited for."""
+    virtual, seconds = summary["virtual"], summary["wall_seconds"] or 1.0
+    shards_each = summary["job"]["shards"]
+    table = _table("Busy in %", "handlers", "link in", "link out", "busiest lock", "queue for locks")
+    for number, server in enumerate(virtual["servers"][:ROWS_MAX]):
+        shards = virtual["shards"][number * shards_each : (number + 1) * shards_each]
+        served = sum(shard["served"] for shard in shards) or 1
+        busy = [server[f"{what}_busy_seconds"] for what in ("handlers", "link_in", "link_out")]
+        busy.append(max(shard["lock_held_seconds"] for shard in shards))
+        queued = sum(shard["lock_waited_seconds"] for shard in shards) / served
+        table.add_row(
+            f"server{number}",
+            *(f"{100 * one / seconds:.1f}" for one in busy),
+            f"{1e6 * queued:,.0f} µs a request",
+        )
+    waits = virtual["waited_for"]
+    if not waits:
+        return [table]
+    whole = sum(wait["seconds"] for wait in waits)
+    named = [
+        f"{'the start or a death' if wait['rank'] < 0 else 'replica ' + str(wait['rank'])} "
+        f"{wait['seconds'] / whole:.0%}"
+        for wait in waits[:WAITED_FOR_SHOWN]
+        if wait["seconds"] >= whole / 200
+    ]
+    return [table, Text(f"Waited for: {', '.join(named)}.")]
 
 
 def _table(first: str, *columns: str) -> Table:

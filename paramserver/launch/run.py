@@ -16,7 +16,8 @@ from paramserver.launch.plan import Exercise, Plan, make_plan
 from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
-from paramserver.launch.virtual import replay_command, run_virtual
+from paramserver.launch.virtual import run_virtual
+from paramserver.launch.virtual_record import replay_command
 from paramserver.sim import World
 from paramserver.storage import RunFolder, create_run_folder
 from paramserver.user_code import UserCode

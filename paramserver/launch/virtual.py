@@ -7,24 +7,22 @@ machine only paces the display, and says in the summary how long the simulation 
 from __future__ import annotations
 
 import math
-import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from paramserver.accounting import merge_counters, summarise
+from paramserver.accounting import merge_counters
 from paramserver.errors import JobError
 from paramserver.events import JobStatus, Score
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.judge import judge
 from paramserver.launch.plan import Exercise, Plan, machines_of
 from paramserver.launch.progress import Moment, Reporter
-from paramserver.launch.record import checkpoint_details
+from paramserver.launch.virtual_record import notes_of, summarise_virtual, write_checkpoint
 from paramserver.rows import Gradients
 from paramserver.sim import Machines, Run, Simulation, Task, Watch, World
-from paramserver.storage import MetricsWriter, RunFolder, SliceValues, write_manifest, write_shard
+from paramserver.storage import MetricsWriter, RunFolder
 from paramserver.training import Step
 from paramserver.types import Tensors
 
@@ -41,12 +39,6 @@ REDRAW_SECONDS = 0.1
 
 LOSS_DECAY = 0.99
 """The training loss that is shown is a moving average over some hundred steps of all replicas."""
-
-NOTES_MAX = 20
-"""How many sentences of the coordinator a summary holds; its log in the run folder holds all."""
-
-WAITED_FOR_MAX = 10
-"""How many of those that were waited for longest a summary names."""
 
 
 def run_virtual(
@@ -78,15 +70,6 @@ def run_virtual(
         return virtual.leave(folder, has_finished=True)
 
 
-def replay_command(plan: Plan, world: World, folder: RunFolder) -> str:
-    """Return the command that does the run of a folder again, as a shell takes it."""
-    path = folder.path.absolute()
-    words = ["paramserver", "simulate", str(path / "job.toml"), "--world", str(path / "world.toml")]
-    if plan.job.code:
-        words += ["--code", plan.job.code]
-    return shlex.join([*words, "--seed", str(plan.job.seed), "--world-seed", str(world.seed)])
-
-
 class _Virtual:
     """One simulation, and whoever looks at it.
 
@@ -109,16 +92,13 @@ class _Virtual:
         self._loss = math.nan
         self._judged = -1
         self._accuracy: float | None = None
-        looks = (
-            LOOKS_LEAST if isinstance(plan, Exercise) else min(max(plan.job.epochs, LOOKS_LEAST), LOOKS_MOST)
-        )
-        self._gap = max(1.0, plan.spec.versions_total / looks)
+        self._gap = max(1.0, plan.spec.versions_total / _looks(plan))
         self._first_ns = max(1_000_000, round(world.compute.law.mean))
         self.simulation = Simulation(
             world,
             machines_of(plan.job),
             plan.spec,
-            _task(plan, machines_of(plan.job), self._counted),
+            task_of(plan, machines_of(plan.job), self._counted),
             trace_max=TRACE_MAX if plan.job.trace else 0,
             keep_steps=False,
             watch=Watch(self._first_ns, self._look, self._next_look),
@@ -130,26 +110,18 @@ class _Virtual:
         run = self.simulation.result()
         self._note_progress(run.status)
         status = self._judge_at_the_end(run) if has_finished else run.status
-        _write_checkpoint(folder, run)
-        folder.write_text("logs/coordinator.log", "".join(f"{note}\n" for note in _notes(run)))
+        write_checkpoint(folder, run)
+        folder.write_text("logs/world.log", "".join(f"{note}\n" for note in notes_of(run)))
         if self._plan.job.trace:
             (folder.path / "trace.json").write_bytes(run.chrome_trace())
-        summary = summarise(
-            status, run.versions, weights_sha256=run.weights_sha256, wall_seconds=run.seconds, engine="sim"
-        )
-        summary["notes"] = [*summary["notes"], *_few(_notes(run))]
-        summary["virtual"] = {
-            "world": {name: str(getattr(self._world, name)) for name in ("compute", "network", "faults")},
-            "world_seed": self._world.seed,
-            "real_seconds": time.monotonic() - self._began,
-            **_bottlenecks(run),
-        }
+        summary = summarise_virtual(run, status, self._world, time.monotonic() - self._began)
         if not has_finished:
             folder.write_json("summary.json", summary)
         return summary
 
     def _counted(self, step: Step[Any]) -> Step[Any]:
         """Return the same work, looked at."""
+        trains = not (isinstance(self._plan, Exercise) and self._plan.problem.solution is None)
 
         def gradient(values: Mapping[str, Any], batch: Any) -> tuple[float, Gradients, int]:
             self._check()
@@ -157,7 +129,8 @@ class _Virtual:
             self._steps += 1
             self._samples += samples
             known = not math.isnan(self._loss)
-            self._loss = LOSS_DECAY * self._loss + (1 - LOSS_DECAY) * loss if known else loss
+            if trains:
+                self._loss = LOSS_DECAY * self._loss + (1 - LOSS_DECAY) * loss if known else loss
             return loss, gradients, samples
 
         return replace(step, gradient=gradient)
@@ -192,7 +165,8 @@ class _Virtual:
         passed = now - (0 if began is None else began)
         if version == 0:
             return now + max(passed, self._first_ns)
-        return now + max(1, round(passed * self._gap / version))
+        # A slow beginning says little about the speed: the next look is at most as far off as the start.
+        return now + max(1, min(round(passed * self._gap / version), max(passed, self._first_ns)))
 
     def _judge(self, weights: Tensors, split: str, version: int, rounds: int) -> Score | None:
         rounds = rounds if self._plan.job.consistency == "sync" else -1
@@ -230,7 +204,25 @@ class _Virtual:
         return 0.0 if began is None else (self.simulation.now_ns - began) / NANOSECONDS
 
 
-def _task(plan: Plan, machines: Machines, counted: Callable[[Step[Any]], Step[Any]]) -> Task:
+def _looks(plan: Plan) -> int:
+    """Return how often the weights are to be judged."""
+    if isinstance(plan, Exercise):
+        return LOOKS_MOST
+    epochs = max(plan.job.epochs, LOOKS_LEAST)
+    # Where a target ends the job, its end is found to the epoch, as in the plain loop.
+    return epochs if plan.job.target_accuracy else min(epochs, LOOKS_MOST)
+
+
+def task_of(
+    plan: Plan, machines: Machines, counted: Callable[[Step[Any]], Step[Any]] = lambda step: step
+) -> Task:
+    """Return what the replicas of a plan do in virtual time.
+
+    Args:
+        plan: the job.
+        machines: who takes part.
+        counted: puts something around the work of each rank.
+    """
     if isinstance(plan, Exercise):
         task = plan.problem.task(plan.job.steps, machines)
         return replace(task, step=lambda rank: counted(plan.problem.step(rank)))
@@ -243,66 +235,3 @@ def _task(plan: Plan, machines: Machines, counted: Callable[[Step[Any]], Step[An
         return counted(plan.step(own))
 
     return Task(plan.steps, step, plan.initial)
-
-
-def _write_checkpoint(folder: RunFolder, run: Run) -> None:
-    """Write the weights as the servers would; nothing where there never were any."""
-    if not run.cuts:
-        return
-    files = []
-    for cut in run.cuts:
-        items = [
-            SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
-        ]
-        files.append(write_shard(folder.checkpoint, cut.shard, len(run.cuts), items, cut.snapshot.version, 0))
-    job = run.status.job
-    assert job is not None
-    write_manifest(
-        folder.checkpoint,
-        job.tensors,
-        files,
-        run.status.generation,
-        job.optimizer,
-        checkpoint_details(run.status),
-    )
-
-
-def _notes(run: Run) -> list[str]:
-    """Return what the coordinator said, with virtual times."""
-    return [f"At {when / NANOSECONDS:.3f} s: {sentence}" for when, sentence in run.notes]
-
-
-def _few(notes: list[str]) -> list[str]:
-    more = len(notes) - NOTES_MAX
-    return [*notes[:NOTES_MAX], f"And {more} more in logs/coordinator.log."] if more > 0 else notes
-
-
-def _bottlenecks(run: Run) -> dict[str, Any]:
-    """Return what was busy for how long, and who was waited for; all in virtual seconds."""
-    waited: Counter[int] = Counter()
-    for (_, other), nanoseconds in run.waits.items():
-        waited[other] += nanoseconds
-    return {
-        "events": run.happened,
-        "shards": [
-            {
-                "served": shard.served,
-                "lock_held_seconds": shard.held_ns / NANOSECONDS,
-                "lock_waited_seconds": shard.waited_ns / NANOSECONDS,
-            }
-            for shard in run.shards
-        ],
-        "servers": [
-            {
-                "handlers_busy_seconds": server.handlers_ns / NANOSECONDS,
-                "link_in_busy_seconds": server.link_in_ns / NANOSECONDS,
-                "link_out_busy_seconds": server.link_out_ns / NANOSECONDS,
-            }
-            for server in run.servers
-        ],
-        "waited_for": [
-            {"rank": rank, "seconds": nanoseconds / NANOSECONDS}
-            for rank, nanoseconds in waited.most_common(WAITED_FOR_MAX)
-            if nanoseconds
-        ],
-    }

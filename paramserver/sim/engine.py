@@ -130,14 +130,15 @@ class Simulation:
 
     def status(self) -> JobStatus:
         """Return how the job stands, with what each replica would say of itself now; it costs nothing."""
-        beats = {beat.replica: beat for one in self._replicas() if (beat := one.beat()) is not None}
+        selves = {one.replica: one for one in self._replicas() if one.replica is not None}
         status = self._servers.status()
-        members = (
-            replace(member, clock=beat.clock, phase=beat.phase, counters=beat.counters)
-            if (beat := beats.get(member.replica)) is not None
-            else member
-            for member in status.members
-        )
+        members = []
+        for member in status.members:
+            if (one := selves.get(member.replica)) is not None:
+                member = replace(member, clock=one.clock)
+                if (beat := one.beat()) is not None:
+                    member = replace(member, phase=beat.phase, counters=beat.counters)
+            members.append(member)
         return replace(status, members=tuple(members))
 
     def run(self) -> Run:
@@ -180,6 +181,7 @@ class Simulation:
     def _befall(self, happening: Happening) -> None:
         worker = self._workers[happening.worker]
         if happening.kind == "join" or worker.alive:
+            self._servers.notes.append((self._heap.now, str(happening)))
             worker.befall(happening)
 
     def _look(self, watch: Watch) -> None:

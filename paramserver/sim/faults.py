@@ -14,6 +14,7 @@ import numpy as np
 
 from paramserver.data import generator
 from paramserver.errors import RequestError
+from paramserver.sim.heap import NANOSECONDS
 from paramserver.sim.quantities import (
     check_known,
     format_duration,
@@ -29,6 +30,14 @@ BLOCK_MESSAGES = 1024
 
 _LASTS = {"crash": "may", "pause": "must", "partition": "must", "join": "never", "leave": "never"}
 """What can happen to a worker, and whether it lasts; a crash that does not last is for ever."""
+
+_BEFALLS = {
+    "crash": "is down",
+    "pause": "is paused",
+    "partition": "is cut off",
+    "join": "joins",
+    "leave": "leaves",
+}
 
 _CHANCES = {"lose": False, "duplicate": False, "delay": True, "reorder": True}
 """What can happen to a message, and whether it says by how long it comes late."""
@@ -149,6 +158,12 @@ class Happening:
     worker: int
     at: int
     until: int | None
+
+    def __str__(self) -> str:
+        text = f"worker{self.worker} {_BEFALLS[self.kind]}"
+        if self.until is not None:
+            text += f" until {self.until / NANOSECONDS:.3f} s"
+        return f"{text}."
 
 
 def decide(faults: Faults, seed: int, workers: int) -> list[Happening]:

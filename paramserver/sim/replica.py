@@ -57,6 +57,7 @@ class VirtualReplica:
             because it counts no more).
         leaves_early: it leaves after its present step.
         failure: why it gave up, as a sentence; else empty.
+        clock: finished steps.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class VirtualReplica:
         self._home, self._servers, self._spec, self._task, self._times = home, servers, spec, task, times
         self._heap: EventHeap = servers.heap
         self._life = 0
-        self._clock = 0
+        self.clock = 0
         self._loss = math.nan
         self._pulled: Pulled | None = None
         self._compute: Computation | Timer | None = None
@@ -115,7 +116,7 @@ class VirtualReplica:
         """Return what a heartbeat says of it; None where there is nothing to say."""
         if self.replica is None or self.state not in ("training", "leaving"):
             return None
-        return ev.Beat(self.replica, self._clock, self._steps, self._tally.phase, self._counters())
+        return ev.Beat(self.replica, self.clock, self._steps, self._tally.phase, self._counters())
 
     def heard(self, answer: ev.HeartbeatAnswered) -> None:
         """Take what a heartbeat's answer says."""
@@ -223,7 +224,7 @@ class VirtualReplica:
 
     def _joined(self, call: Call, granted: ev.JoinGranted) -> None:
         assert granted.replica is not None
-        self.state, self.replica, self._clock = "training", granted.replica, granted.clock
+        self.state, self.replica, self.clock = "training", granted.replica, granted.clock
         self._session = Session(granted)
         self._steps = self._task.steps_of(granted.replica.rank)
         if granted.sealed or granted.replica.rank:
@@ -243,7 +244,7 @@ class VirtualReplica:
     def _begin(self) -> None:
         assert self.replica is not None
         step = self._task.step(self.replica.rank)
-        self._generator: Generator[Pull | Push, Any, None] = training(step, self._steps, self._clock)
+        self._generator: Generator[Pull | Push, Any, None] = training(step, self._steps, self.clock)
         self._go_on(None)
 
     def _go_on(self, answer: Pulled | ev.Verdict | None) -> None:
@@ -315,15 +316,15 @@ class VirtualReplica:
         if life != self._life:
             return
         heap, tally = self._heap, self._tally
-        self._pulled, self._clock = pulled, call.event.clock
+        self._pulled, self.clock = pulled, call.event.clock
         self.diary.pulled(heap.now, pulled, self._calls, call)
         tally.pulled(pulled.clock_gap, pulled.verdict)
-        if self._clock == self._steps:
+        if self.clock == self._steps:
             self._go_on(pulled)
             return
-        self.diary.compute(heap.now, self._clock)
+        self.diary.compute(heap.now, self.clock)
         tally.enter(ev.Phase.COMPUTE, self._servers.now)
-        duration = self._times.nanoseconds(self._clock, heap.now)
+        duration = self._times.nanoseconds(self.clock, heap.now)
         self._compute = self._toll.compute(duration, self._computed, pulled)
 
     def _computed(self, pulled: Pulled) -> None:
@@ -363,11 +364,11 @@ class VirtualReplica:
         self._tally.decided(verdict)
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
         replica = call.event.replica
-        self.diary.pushed(self._heap.now, replica, self._clock, verdict, self._loss, self._calls)
+        self.diary.pushed(self._heap.now, replica, self.clock, verdict, self._loss, self._calls)
         if verdict.outcome is ev.Outcome.FENCED:
             self._fenced()
             return
-        self._clock += 1
+        self.clock += 1
         self._go_on(verdict)
 
     def _leave(self, failure: str, state: str = "done") -> None:

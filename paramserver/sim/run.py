@@ -53,7 +53,7 @@ class Run:
             -1).
         shards: in order.
         servers: in order.
-        notes: what the coordinator said, with times in nanoseconds.
+        notes: what the coordinator said and what befell workers, with times in nanoseconds.
         scores: how good the weights were found, with times in nanoseconds.
         trace: spans and arrows; empty where they were not wanted.
         forgotten: records of the trace that are no longer there.

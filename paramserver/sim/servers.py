@@ -43,7 +43,7 @@ class Servers:
         ended: why the job ended, once it has; empty if it finished.
         ended_ns: when that was.
         began: when every replica had joined and the weights were there.
-        notes: what the coordinator said, with times.
+        notes: what the coordinator said and what befell workers, with times.
         answers: how many requests have been answered; heartbeats do not count.
     """
 

@@ -54,6 +54,12 @@ def test_the_same_file_gives_the_same_bytes_in_every_engine_and_can_be_run_again
     launcher.out = launcher.folder / "sequential"
     assert launcher.run(own.name, "--engine", "sequential", "--quiet")[0] == 0
     assert launcher.summary()["weights_sha256"] == first["weights_sha256"]
+    launcher.out = launcher.folder / "virtual"
+    world = ("--engine", "sim", "--compute", "exponential:20ms", "--network", "ideal")
+    code, _, err = launcher.run(own.name, *world, "--quiet")
+    assert (code, err) == (0, "")
+    assert launcher.summary()["weights_sha256"] == first["weights_sha256"]
+    assert f"--code {own}" in launcher.summary()["replay"]
 
     launcher.out = launcher.folder / "again"
     code, _, err = launcher.run(str(job_file))

@@ -29,15 +29,17 @@ def test_a_job_ends_well_when_it_reaches_its_target(launcher, engine):
         ("--data", "synthetic:linear,n=400", "--model", "linear", "--optimizer", "rmsprop"),
     ],
 )
-def test_both_engines_end_with_the_same_bytes(launcher, options):
+def test_every_engine_ends_with_the_same_bytes(launcher, options):
     hashes = []
-    for engine in ("local", "sequential"):
+    worlds = {"sim": ("--compute", "lognormal:20ms,0.5 w1=x3", "--network", "ideal", "--faults", "lose=2%")}
+    for engine in ("local", "sequential", "sim"):
         launcher.out = launcher.folder / engine
-        code, _, err = launcher.run("--quiet", "--epochs", "1", "--engine", engine, *options)
+        world = worlds.get(engine, ())
+        code, _, err = launcher.run("--quiet", "--epochs", "1", "--engine", engine, *options, *world)
         assert code == 0, err
         hashes.append(launcher.summary()["weights_sha256"])
         assert launcher.summary()["dealing"].endswith("None is repeated or left out.")
-    assert hashes[0] == hashes[1]
+    assert hashes[0] == hashes[1] == hashes[2]
 
 
 def test_numbers_are_judged_by_r2(launcher):
