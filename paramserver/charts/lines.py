@@ -41,13 +41,12 @@ STYLE: Final = f"""
 .chart .ground {{ fill: #ffffff; }}
 .chart .grid {{ stroke: #dde3ea; }}
 .chart .axis {{ stroke: #7b8794; }}
-.chart .level {{ stroke: #52606d; stroke-dasharray: 5 4; }}
+.chart .level {{ stroke: #7b8794; stroke-dasharray: 5 4; }}
 @media (prefers-color-scheme: dark) {{
 .chart text {{ fill: #e4e7eb; }}
 .chart .small {{ fill: #a9b4c0; }}
 .chart .ground {{ fill: #15191f; }}
 .chart .grid {{ stroke: #323a45; }}
-.chart .level {{ stroke: #a9b4c0; }}
 }}
 """.strip()
 
@@ -107,7 +106,7 @@ def line_chart(
         y: upwards.
         lines: what to draw; each has a colour by its place.
         note: a line below the title.
-        levels: heights that are marked across the chart, with a word to each.
+        levels: heights that are marked across the chart, with a name to each.
         width: in pixels.
         height: in pixels.
 
@@ -125,7 +124,8 @@ def line_chart(
     up = Scale(heights, y.low, y.high, y.log, high, 0.0, TICK_Y, rounds=True)
     y_ticks = up.ticks()
     left = 22 + max([text_width(text, 11) for _, text in y_ticks] + [24.0])
-    wide = max(width - left - 44 - max([text_width(line.label) for line in lines] + [24.0]), 60.0)
+    names = [*(line.label for line in lines), *(text for _, text in levels)]
+    wide = max(width - left - 44 - max([text_width(name) for name in names] + [24.0]), 60.0)
     across = Scale([point[0] for point in points], x.low, x.high, x.log, 0.0, wide, TICK_X)
     marks = _marks(lines)
     told = " · ".join(part for part in (y.title, note) if part)
@@ -143,8 +143,7 @@ def line_chart(
         f'viewBox="{-DOT} {-DOT} {wide + 2 * DOT:.1f} {high + 2 * DOT:.1f}">',
         *(part for line, mark in zip(lines, marks, strict=True) for part in _line(line, mark, across, up)),
         "</svg>",
-        *(part for level in levels for part in _level(*level, up, wide)),
-        *_labels(lines, marks, up, wide, high),
+        *_labels(lines, marks, levels, up, wide, high),
         "</g>",
         "</svg>",
     ]
@@ -154,13 +153,16 @@ def line_chart(
 _Mark = tuple[str, str]
 """A colour and a dash pattern."""
 
+GREY: Final[_Mark] = ("#7b8794", "5 4")
+"""The look of what the lines are compared with."""
+
 
 def _marks(lines: Sequence[Line]) -> list[_Mark]:
     """Give each line its own look."""
     marks, number = [], 0
     for line in lines:
         if line.is_reference:
-            marks.append(("#7b8794", "5 4"))
+            marks.append(GREY)
             continue
         marks.append((COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]))
         number += 1
@@ -225,21 +227,24 @@ def _path(points: Sequence[tuple[float, float]], across: Scale, up: Scale) -> st
     return " ".join(parts)
 
 
-def _level(value: float, text: str, up: Scale, wide: float) -> Iterator[str]:
-    at = up.place(value)
-    yield f'<path class="level" d="M0,{at:.1f} H{wide:.1f}"/>'
-    yield f'<text class="small" x="4" y="{at + 14:.1f}">{escape(text)}</text>'
-
-
 def _labels(
-    lines: Sequence[Line], marks: Sequence[_Mark], up: Scale, wide: float, high: float
+    lines: Sequence[Line],
+    marks: Sequence[_Mark],
+    levels: Sequence[tuple[float, str]],
+    up: Scale,
+    wide: float,
+    high: float,
 ) -> Iterator[str]:
-    """Write each line's name at the height at which it ends, one below the other where they end alike."""
+    """Write each name at the height at which its line ends, one below the other where they end alike."""
     ends = []
     for line, mark in zip(lines, marks, strict=True):
         heights = [up.place(y) for _, y in line.points]
         last = next((at for at in reversed(heights) if math.isfinite(at)), high)
-        ends.append((min(max(last, 0.0), high), line, mark))
+        ends.append((min(max(last, 0.0), high), line.label, mark))
+    for level, text in levels:
+        at = up.place(level)
+        yield f'<path class="level" d="M0,{at:.1f} H{wide:.1f}"/>'
+        ends.append((min(max(at, 0.0), high), text, GREY))
     ends.sort(key=lambda end: end[0])
     places: list[float] = []
     for at, _, _ in ends:
@@ -248,11 +253,11 @@ def _labels(
     for index in reversed(range(len(places))):
         places[index] = lowest = min(places[index], lowest)
         lowest -= LABEL_LINE
-    for place, (_, line, (colour, dash)) in zip(places, ends, strict=True):
+    for place, (_, label, (colour, dash)) in zip(places, ends, strict=True):
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         yield (
             f'<path d="M{wide + 8:.1f},{place:.1f} h16" stroke="{colour}" stroke-width="3"{dashed}/>'
-            f'<text x="{wide + 29:.1f}" y="{place + 4:.1f}">{escape(line.label)}</text>'
+            f'<text x="{wide + 29:.1f}" y="{place + 4:.1f}">{escape(label)}</text>'
         )
 
 

@@ -12,9 +12,6 @@ from paramserver.errors import RequestError
 
 WIDTH_MIN, WIDTH_MAX = 400, 20_000
 
-TRACE_FILE = "trace.json"
-"""What a run leaves in its folder."""
-
 KINDS_OF_TIME = {"virtual": "virtual time", "real": "real time"}
 
 
@@ -69,7 +66,11 @@ def timeline(
         raise RequestError(
             f"A timeline is {WIDTH_MIN} to {WIDTH_MAX:,} pixels wide, but --width is {width:,}."
         )
-    path = trace / TRACE_FILE if trace.is_dir() else trace
+    path = trace
+    if trace.is_dir():
+        from paramserver.launch.traces import TRACE
+
+        path = trace / TRACE
     out = path.with_name("timeline.svg") if out is None else out
     if out.suffix.lower() != ".svg":
         raise RequestError(f"A timeline is drawn as .svg, but {out} does not end in that. Name another file.")
@@ -81,8 +82,11 @@ def timeline(
 
     all_rows, records = read_chrome_trace(data)
     notes = read_trace_notes(data)
-    forgotten = notes.get("forgotten", 0)
-    lost = [f"The trace has lost its {forgotten:,} oldest records: it keeps only the newest."]
+    lost = []
+    if forgotten := notes.get("forgotten"):
+        lost.append(f"The trace has lost its {forgotten:,} oldest records: it keeps only the newest.")
+    if missing := notes.get("missing"):
+        lost.append(f"Some processes left no trace: {missing}.")
     drawn = draw_timeline(
         all_rows,
         records,
@@ -94,7 +98,7 @@ def timeline(
         ),
         _title(path),
         KINDS_OF_TIME.get(str(notes.get("time")), "time"),
-        lost if forgotten else [],
+        lost,
     )
     write_text(out, drawn.svg)
     for sentence in drawn.left_out:

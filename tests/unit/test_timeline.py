@@ -212,7 +212,7 @@ def run_main(capsys, tmp_path, monkeypatch):
     """Run the command line in a folder with the trace of a run."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "trace.json").write_bytes(
-        chrome_trace(a_round(), ROWS, {"time": "virtual", "forgotten": 1200})
+        chrome_trace(a_round(), ROWS, {"time": "virtual", "forgotten": 1200, "missing": "worker 3"})
     )
     (tmp_path / "empty.json").write_bytes(chrome_trace([], ROWS))
     (tmp_path / "other.json").write_text("[1]")
@@ -232,6 +232,7 @@ def test_the_command_draws_the_trace_of_a_run_folder(run_main, tmp_path):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "The trace has lost its 1,200 oldest records: it keeps only the newest.",
+        "Some processes left no trace: worker 3.",
         "The timeline is in run/timeline.svg.",
     ]
     root = ElementTree.parse(tmp_path / "run" / "timeline.svg").getroot()
