@@ -234,7 +234,7 @@ class Coordinator:
         for death in job.members.expire(now):
             restart = job.spec.on_death == "restart"
             what = "Waiting for its restart." if restart else "Going on without it."
-            effects.append(ev.Noted(f"{death.reason} {what}"))
+            effects.append(ev.Noted(f"{death.reason} {what}", death.rank))
             effects += self._order_membership(job, death.rank)
         failure = job.members.overdue(now) or self._late_start(job, now)
         if failure:

@@ -9,6 +9,8 @@ import signal
 import sys
 from types import FrameType
 
+from paramserver.logs import set_up_logs
+
 log = logging.getLogger("server")
 
 
@@ -23,17 +25,13 @@ def main(arguments: list[str]) -> int:
     """
     signal.signal(signal.SIGTERM, _end_early)  # as process 1 there would be no handler at all until the loop
     _set_environment()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s server: %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    set_up_logs("text", "info", "server", None, "server")
     from paramserver.errors import JobError, RequestError
     from server.options import read_options
 
     try:
         options = read_options(arguments)
+        set_up_logs(options.log_format, options.log_level, "server", options.server, "server")
         # These take most of the start's time, and must not be loaded before the environment is set.
         from paramserver.wire.memory import keep_freed_memory
         from server.program import serve

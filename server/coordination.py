@@ -34,6 +34,7 @@ from paramserver.events import (
     TimerFired,
     WakeAt,
 )
+from paramserver.logs import fields
 from server.requests import Requests
 
 log = logging.getLogger("server")
@@ -161,7 +162,7 @@ class CoordinatorHost:
                 self.stop()
                 self._timer = self._loop.call_at(effect.when, self.handle, TimerFired())
             case Noted():
-                log.info("%s", effect.message)
+                log.info("%s", effect.message, extra=fields(rank=effect.rank))
             case _:
                 self._requests.settle(effect.request, effect)
 

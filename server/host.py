@@ -26,6 +26,7 @@ log = logging.getLogger("server")
 class Broken:
     """Handling an event raised what it must not raise: a mistake in this program."""
 
+    shard: int
     event: ShardEvent
     error: Exception
 
@@ -116,7 +117,7 @@ class ShardHost:
                 effects = self._shard.handle(event, self._now())
                 self._outbox.extend(self._trace.note(event, effects, began))
         except Exception as error:
-            self._outbox.append(Broken(event, error))
+            self._outbox.append(Broken(self.index, event, error))
         self._hold_seconds += time.perf_counter() - entered
 
     def _statistics(self) -> HostStatistics:

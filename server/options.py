@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from paramserver.arguments import ArgumentParser, address, positive, seconds, whole
+from paramserver.arguments import ArgumentParser, address, port, positive, seconds, whole
 from paramserver.errors import RequestError
 from paramserver.job import job_from_toml
+from paramserver.logs import FORMATS, LEVELS
 
 _WILDCARDS = ("0.0.0.0", "::", "[::]", "")
 
@@ -30,6 +31,10 @@ class Options:
     expect_evaluator: bool
     job_bytes_max: int
     trace: Path | None
+    metrics_port: int | None
+    metrics_listen: str
+    log_level: str
+    log_format: str
 
     def advertised(self, port: int) -> str:
         """Return the address that others use, given the port that was bound."""
@@ -129,4 +134,14 @@ def _parser() -> ArgumentParser:
         help="most bytes of weights that a job may have (default: 2^40)",
     )
     add("--trace", metavar="FILE", type=Path, default=None, help="record what the shards do, in this file")
+    add(
+        "--metrics-port",
+        metavar="PORT",
+        type=port,
+        default=None,
+        help="serve metrics for Prometheus here; 0 takes a free port (default: none are served)",
+    )
+    add("--metrics-listen", metavar="HOST", default="127.0.0.1", help="the host that serves metrics")
+    add("--log-level", choices=LEVELS, default="info", help="debug names each refused call (default: info)")
+    add("--log-format", choices=FORMATS, default="text", help="json writes an object a line (default: text)")
     return parser

@@ -21,6 +21,7 @@ from paramserver.coordinator import Coordinator
 from paramserver.diaries import shard_row
 from paramserver.errors import JobError, RequestError
 from paramserver.events import EndAsked, Order, Report, ServerRegistered
+from paramserver.logs import announce
 from paramserver.storage.atomic import write_text
 from paramserver.storage.trace_file import TraceFile
 from paramserver.wire.buffers import Buffers
@@ -28,6 +29,7 @@ from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
 from server.link import KEEPALIVE, Link
 from server.links import INTERNAL, Links
+from server.metrics import Metrics
 from server.options import Options
 from server.progress import Diary
 from server.requests import Requests
@@ -189,9 +191,16 @@ class _Server:
         else:
             self._link = Link(options.coordinator, options.server, address, options.shards, self._order)
             self._stack.push_async_callback(self._link.close)
+        metrics = None
+        if options.metrics_port is not None:
+            metrics = Metrics(service.status, options.metrics_listen, options.metrics_port)
+            self._stack.callback(metrics.close)
         gc.freeze()  # what is here by now stays, so the collector need not look at it again
-        print(f"listening {address}", flush=True)
+        announce(f"listening {address}")
         log.info("Server %d of %d listens at %s.", options.server, options.servers, address)
+        if metrics is not None:
+            announce(f"metrics {metrics.url}")
+            log.info("Metrics are served at %s.", metrics.url)
 
     async def run(self) -> int:
         """Serve the job to its end, and return the exit code."""

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from paramserver.errors import Fault, JobError, RequestError
 from paramserver.events import JobStatus, ScoreReceived
+from paramserver.logs import fields
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_join, encode_granted
@@ -108,7 +109,8 @@ class Service:
         granted = await self._ask(event, ticket)
         if granted.replica is not None:
             who = (event.name, granted.replica.rank, granted.replica.incarnation, granted.clock)
-            log.info("%s joined as replica %d, incarnation %d, at clock %d.", *who)
+            rank = fields(rank=granted.replica.rank)
+            log.info("%s joined as replica %d, incarnation %d, at clock %d.", *who, extra=rank)
         seconds = min(HEARTBEAT_SECONDS, granted.job.lease_seconds / 4)
         return encode_granted(granted, seconds)
 

@@ -27,6 +27,7 @@ from paramserver.events import (
     ShardEvent,
     Slice,
 )
+from paramserver.logs import fields
 from paramserver.shard import Shard
 from paramserver.storage.trace_file import TraceFile
 from paramserver.types import Shapes
@@ -212,7 +213,8 @@ class Shards:
 
     def _broken(self, broken: Broken) -> None:
         name = type(broken.event).__name__
-        log.error("A shard failed at %s", name, exc_info=broken.error)
+        where = fields(shard=broken.shard)
+        log.error("Shard %d failed at %s", broken.shard, name, exc_info=broken.error, extra=where)
         number = getattr(broken.event, "request", None)
         if number is None:
             self._fail(f"A shard failed inside at {name}; the log says more.")

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+from paramserver.logs import set_up_logs
 from worker.stops import Stops
 
 log = logging.getLogger("worker")
@@ -38,12 +39,8 @@ def main(arguments: list[str]) -> int:
     except RequestError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=options.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s {options.name}: %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    role, index = ("evaluator", None) if options.evaluate else ("worker", options.index)
+    set_up_logs(options.log_format, options.log_level, role, index, options.name)
     stops.listen(options.exit_with_parent)
     threads = blas_threads(options.job)
     if threads > 0:

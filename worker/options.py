@@ -10,6 +10,7 @@ from pathlib import Path
 
 from paramserver.arguments import ArgumentParser, address, positive, seconds, whole
 from paramserver.errors import RequestError
+from paramserver.logs import FORMATS, LEVELS
 
 BLAS_THREADS = 1
 """Threads of linear algebra where the job says nothing; `paramserver.job` has the same."""
@@ -33,7 +34,13 @@ class Options:
     join_timeout_seconds: float
     exit_with_parent: bool
     log_level: str
+    log_format: str
     trace: Path | None
+
+    @property
+    def index(self) -> int | None:
+        """Return this worker's index; None where it is called as its machine is."""
+        return None if self.named_by_host else self.worker or 0
 
     @property
     def name(self) -> str:
@@ -99,11 +106,7 @@ def _parser() -> ArgumentParser:
         help="how long to try while the servers are not up (default: 60)",
     )
     add("--exit-with-parent", action="store_true", help="end when standard input, a pipe, is closed")
-    add(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default="info",
-        help="debug shows tracebacks, too (default: info)",
-    )
+    add("--log-level", choices=LEVELS, default="info", help="debug shows tracebacks, too (default: info)")
+    add("--log-format", choices=FORMATS, default="text", help="json writes an object a line (default: text)")
     add("--trace", metavar="FILE", type=Path, default=None, help="record what the replicas do, in this file")
     return parser

@@ -17,6 +17,7 @@ from paramserver.client import Connection, FencedError, Heartbeats
 from paramserver.diaries import ReplicaDiary, replica_row
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import Beat, HeartbeatAnswered, JobSpec
+from paramserver.logs import fields
 from paramserver.storage.trace_file import TraceFile
 from worker.replica import ReplicaLoop, Task
 
@@ -110,6 +111,7 @@ class Pool:
 
     def _run(self, loop: ReplicaLoop) -> None:
         """Run one replica in its thread, to whatever end."""
+        rank = loop.client.rank
         try:
             loop.run()
             # What the coordinator shows of a replica that has left is what it heard last.
@@ -118,13 +120,13 @@ class Pool:
         except FencedError as error:
             self._note_fenced(loop, error)
         except (RequestError, JobError) as error:
-            log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
+            log.debug("Replica %d ended.", rank, exc_info=True, extra=fields(rank=rank))
             if isinstance(error, JobError) and self._is_over(loop, error):
                 self._leave_early(loop)
             else:
                 self._give_up(loop, str(error))
         except Exception as error:
-            log.debug("Replica %d ended.", loop.client.rank, exc_info=True)
+            log.debug("Replica %d ended.", rank, exc_info=True, extra=fields(rank=rank))
             self._give_up(loop, f"The worker failed inside: {type(error).__name__}: {error}.")
         finally:
             with self._changed:
@@ -147,7 +149,8 @@ class Pool:
     def _leave_early(self, loop: ReplicaLoop) -> None:
         with self._changed:
             self._left_early = True
-        log.info("The job was over when replica %d was at clock %d.", loop.client.rank, loop.beat().clock)
+        rank, clock = loop.client.rank, loop.beat().clock
+        log.info("The job was over when replica %d was at clock %d.", rank, clock, extra=fields(rank=rank))
         with suppress(RequestError, JobError):  # the coordinator may be gone, and has heard of it all
             loop.client.leave(loop.counters())
 
@@ -163,7 +166,8 @@ class Pool:
     def _note_fenced(self, loop: ReplicaLoop, error: FencedError) -> None:
         """End a replica that counts no more; where nobody is to go on without it, end the others, too."""
         if self._spec.on_death == "drop":
-            log.warning("Replica %d ends here. %s", loop.client.rank, error)
+            rank = loop.client.rank
+            log.warning("Replica %d ends here. %s", rank, error, extra=fields(rank=rank))
             with self._changed:
                 self._fenced.append(str(error))
         else:

@@ -23,6 +23,7 @@ from paramserver.cli.status import status
 from paramserver.cli.timeline import timeline
 from paramserver.cli.train import simulate, train
 from paramserver.errors import JobError, RequestError, did_you_mean
+from paramserver.logs import complain
 
 # Typer carries a copy of click, or uses the real one, depending on its version; this is its ClickException.
 _BadUsage: type[Exception] = typer.BadParameter.__mro__[2]
@@ -134,7 +135,7 @@ def _become(program: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(f"paramserver: {sentence}", file=sys.stderr)
+    complain(sentence)
     return code
 
 

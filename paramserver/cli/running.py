@@ -14,9 +14,15 @@ from paramserver.cli.worlds import read_world
 from paramserver.job_file import read_job
 from paramserver.launch.interruption import Interrupted
 from paramserver.launch.live import make_reporter
+from paramserver.launch.loglines import LogLines
+from paramserver.launch.progress import Reporter, Silence
 from paramserver.launch.report import print_report
 from paramserver.launch.run import run
+from paramserver.launch.telemetry import Telemetry
+from paramserver.logs import complain
 from paramserver.storage import json_text
+
+USUAL = Telemetry()
 
 
 def run_and_show(
@@ -27,6 +33,7 @@ def run_and_show(
     out: Path | None,
     quiet: bool,
     as_json: bool,
+    telemetry: Telemetry = USUAL,
 ) -> int:
     """Run a job, show its progress and its summary.
 
@@ -38,6 +45,7 @@ def run_and_show(
         out: the run folder; None for one with the time as its name.
         quiet: show no progress.
         as_json: print nothing but the summary to standard output; progress goes to standard error.
+        telemetry: what the processes tell; with logs as JSON progress is a log, too.
 
     Returns:
         The exit code.
@@ -50,11 +58,14 @@ def run_and_show(
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         job, code = read_job(text, source, given)
         world = read_world(job, world_given)
-        reporter = make_reporter(_console(sys.stdout), quiet)
+        if telemetry.log_format == "json":
+            reporter: Reporter = Silence() if quiet else LogLines()
+        else:
+            reporter = make_reporter(_console(sys.stdout), quiet)
         try:
-            summary, folder = run(job, out, reporter, code, world)
+            summary, folder = run(job, out, reporter, code, world, telemetry)
         except Interrupted as interrupted:
-            print(f"paramserver: {interrupted} Every process of the job has ended.", file=sys.stderr)
+            complain(f"{interrupted} Every process of the job has ended.")
             return interrupted.code
     if as_json:
         print(json_text(summary, indent=2))

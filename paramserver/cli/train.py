@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from paramserver.cli.job_options import AsJson, JobFile, Out, Quiet, read_job_file, takes_job
+import typer
+
+from paramserver.cli.job_options import RUN, AsJson, JobFile, Out, Quiet, read_job_file, takes_job
+from paramserver.errors import RequestError, did_you_mean
+from paramserver.logs import FORMATS, LEVELS, set_up_logs
 
 
 @takes_job
@@ -15,15 +19,53 @@ def train(
     out: Out = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Serve metrics for Prometheus: the first server here, each next one a port higher; 0 takes "
+            "free ones. (default: none)",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    log_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="Logs as text, or as json: an object a line, progress on standard error among them. "
+            "(default: text)",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = "text",
+    log_level: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVEL",
+            help="Least that is logged: debug, info, warning or error. (default: info)",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = "info",
 ) -> int:
     """Train a model on this machine, evaluate it, and say what happened.
 
     Without any option it trains a small network on handwritten digits in synchronous mode.
     """
+    for name, value, known in (("format", log_format, FORMATS), ("level", log_level, LEVELS)):
+        if value not in known:
+            raise RequestError(
+                f"--log-{name} is one of {', '.join(known)}, not '{value}'.{did_you_mean(value, known)}"
+            )
+    if log_format == "json":
+        set_up_logs(log_format, log_level, "train", None, "train")
     text, source, given = read_job_file(job_file, given)
     from paramserver.cli.running import run_and_show
+    from paramserver.launch.telemetry import Telemetry
 
-    return run_and_show(text, source, given, world_given, out, quiet, as_json)
+    telemetry = Telemetry(log_format, log_level, metrics_port)
+    return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry)
 
 
 @takes_job(without=("engine",))

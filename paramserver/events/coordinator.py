@@ -246,9 +246,13 @@ class WakeAt:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something that a person who watches the job should read, as a sentence for the log."""
+    """Something that a person who watches the job should read, as a sentence for the log.
+
+    ``rank``: of the replica that it is about, if it is about one.
+    """
 
     message: str
+    rank: int | None = None
 
 
 CoordinatorEffect = (

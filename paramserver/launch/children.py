@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from paramserver.errors import JobError
+from paramserver.logs import said
 
 TERMINATE_SECONDS = 5.0
 """How long a child that is asked to end may take before it is killed."""
@@ -59,18 +60,19 @@ class Child:
         return self._process.poll()
 
     def find(self, pattern: str) -> str | None:
-        """Return the first group of a pattern in a whole line of its log, or None."""
-        text = self.log.read_text(errors="replace")
-        found = re.search(rf"^{pattern}\n", text, re.MULTILINE)
-        return found[1] if found else None
+        """Return the first group of a pattern in what a whole line of its log says, or None."""
+        for line in self.log.read_text(errors="replace").splitlines(keepends=True):
+            if line.endswith("\n") and (found := re.fullmatch(pattern, said(line.rstrip("\n")))):
+                return found[1]
+        return None
 
     def last_line(self) -> str:
         """Return the last line of its log that says something; empty if it has said nothing."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][:LINE_CHARACTERS_MAX] if said else ""
+        spoken = [line.strip() for line in lines if line.strip()]
+        return said(spoken[-1])[:LINE_CHARACTERS_MAX] if spoken else ""
 
     def epitaph(self) -> str:
         """Say in a sentence or two how it ended."""
@@ -81,8 +83,8 @@ class Child:
             how = f"was ended by {signal.Signals(-code).name}"
         else:
             how = f"ended with exit code {code}"
-        said = self.last_line()
-        return f"The process of {self.name} {how}." + (f" Its last words: {said}" if said else "")
+        words = self.last_line()
+        return f"The process of {self.name} {how}." + (f" Its last words: {words}" if words else "")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""

@@ -15,6 +15,7 @@ from paramserver.launch.children import Child, Children, names
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.programs import blas_environment, command
 from paramserver.launch.progress import Reporter
+from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.traces import Traces
 from paramserver.models import score
 from paramserver.storage import RunFolder, read_checkpoint
@@ -47,7 +48,11 @@ STANDSTILL_SECONDS = 60.0
 
 
 def run_processes(
-    plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter
+    plan: Workload,
+    folder: RunFolder,
+    interruption: Interruption,
+    reporter: Reporter,
+    telemetry: Telemetry,
 ) -> dict[str, Any]:
     """Run a job and return its summary; when this returns or raises, no process is left.
 
@@ -56,6 +61,7 @@ def run_processes(
         folder: where ``job.toml`` is, and where logs, checkpoint and summary go.
         interruption: entered.
         reporter: shows progress.
+        telemetry: what the processes tell.
 
     Raises:
         JobError: the job failed, or one of its processes ended badly.
@@ -65,7 +71,7 @@ def run_processes(
     traces = Traces(folder, plan.job.trace)
     try:
         with Children(folder.logs, environment, lambda: interruption.count > 1) as children:
-            launch = _Launch(plan, folder, children, traces, interruption, reporter)
+            launch = _Launch(plan, folder, children, traces, interruption, reporter, telemetry)
             try:
                 launch.start()
                 launch.follow()
@@ -88,7 +94,9 @@ class _Launch:
         traces: Traces,
         interruption: Interruption,
         reporter: Reporter,
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._plan = plan
         self._folder = folder
         self._children = children
@@ -102,10 +110,13 @@ class _Launch:
         """Start the coordinator, and once it listens all the others."""
         job = self._plan.job
         coordinator = self._start_server(0)
-        self._address = self._await_address(coordinator)
-        write_addresses(self._folder, self._address)
-        for index in range(1, job.servers):
-            self._start_server(index)
+        self._address = self._await_line(coordinator, r"listening (\S+)")
+        servers = [coordinator, *(self._start_server(index) for index in range(1, job.servers))]
+        metrics = []
+        if self._telemetry.metrics_port is not None:
+            metrics = [self._await_line(server, r"metrics (\S+)") for server in servers]
+            self._reporter.note(f"Metrics are served at {' and '.join(metrics)}.")
+        write_addresses(self._folder, self._address, metrics)
         self._start_worker(EVALUATOR, 0, "--evaluate")
         for index in range(job.workers):
             name = f"worker {index}"
@@ -142,6 +153,7 @@ class _Launch:
         job = self._plan.job
         arguments = ["--listen", "127.0.0.1:0", "--server", str(index), "--servers", str(job.servers)]
         arguments += ["--shards", str(job.shards), "--out", str(self._folder.path), "--exit-with-parent"]
+        arguments += self._telemetry.options(index)
         if index:
             arguments += ["--coordinator", self._address]
         else:
@@ -153,13 +165,14 @@ class _Launch:
         job = self._plan.job
         arguments = ["--connect", self._address, "--job", str(self._folder.path / "job.toml")]
         arguments += ["--worker", str(index), "--threads", str(job.threads), "--exit-with-parent", *more]
-        arguments += ["--join-timeout-seconds", str(job.start_timeout)]
+        arguments += ["--join-timeout-seconds", str(job.start_timeout), *self._telemetry.options()]
         if job.code:
             arguments += ["--code", job.code]
         self._children.start(name, command("worker", arguments))
 
-    def _await_address(self, server: Child) -> str:
-        while (address := server.find(r"listening (\S+)")) is None:
+    def _await_line(self, server: Child, pattern: str) -> str:
+        """Wait until a server has said where it listens, and return what it said."""
+        while (found := server.find(pattern)) is None:
             if server.code is not None:
                 raise JobError(server.epitaph())
             if time.monotonic() > self._start_deadline:
@@ -168,7 +181,7 @@ class _Launch:
                     f"{self._plan.job.start_timeout:g} s. See {server.log}, or give more --start-timeout."
                 )
             self._interruption.wait(LOOK_SECONDS)
-        return address
+        return found
 
     def _is_over(self) -> bool:
         """Say whether the coordinator has ended well, so that all is done and written."""

@@ -16,6 +16,7 @@ from paramserver.launch.plan import Exercise, Plan, make_plan
 from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
+from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.virtual import run_virtual
 from paramserver.launch.virtual_record import replay_command
 from paramserver.sim import World
@@ -39,6 +40,7 @@ def run(
     reporter: Reporter | None = None,
     code: UserCode | None = None,
     world: World | None = None,
+    telemetry: Telemetry | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run a job on this machine, to its end.
 
@@ -50,6 +52,7 @@ def run(
         reporter: shows progress; None: nobody.
         code: the user's file, if the job has one.
         world: costs and faults, for the engine ``sim`` and for no other.
+        telemetry: what the processes of the engine ``local`` tell; None: the usual.
 
     Returns:
         The summary, and the run folder.
@@ -62,20 +65,27 @@ def run(
     """
     reporter = reporter or Silence()
     # Nothing has to be ended yet, so a signal may strike here, also in code of the user's that never returns.
+    telemetry = telemetry or Telemetry()
     plan = make_plan(job, code, world)
+    telemetry.check(plan.job)
     with Interruption() as interruption:
         for program in PROGRAMS:
             command(program)
         interruption.check()
         with create_run_folder(out, time.time()) as folder:
             try:
-                return _run(plan, world, folder, interruption, reporter), folder.path
+                return _run(plan, world, folder, interruption, reporter, telemetry), folder.path
             finally:
                 reporter.close()
 
 
 def _run(
-    plan: Plan, world: World | None, folder: RunFolder, interruption: Interruption, reporter: Reporter
+    plan: Plan,
+    world: World | None,
+    folder: RunFolder,
+    interruption: Interruption,
+    reporter: Reporter,
+    telemetry: Telemetry,
 ) -> dict[str, Any]:
     started_at = time.time()
     folder.write_text("job.toml", plan.job.to_toml())
@@ -84,7 +94,7 @@ def _run(
     if world is not None:
         details["replay"] = replay_command(plan, world, folder)
     try:
-        summary = _run_engine(plan, world, folder, interruption, reporter)
+        summary = _run_engine(plan, world, folder, interruption, reporter, telemetry)
     except (JobError, RequestError, Interrupted) as error:
         outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
         summary = {**read_summary(folder), **details, "outcome": outcome, "reason": str(error)}
@@ -109,13 +119,19 @@ def _run(
 
 
 def _run_engine(
-    plan: Plan, world: World | None, folder: RunFolder, interruption: Interruption, reporter: Reporter
+    plan: Plan,
+    world: World | None,
+    folder: RunFolder,
+    interruption: Interruption,
+    reporter: Reporter,
+    telemetry: Telemetry,
 ) -> dict[str, Any]:
     if world is not None:
         return run_virtual(plan, world, folder, interruption, reporter)
     assert not isinstance(plan, Exercise), "a problem is for virtual time"
-    engine = run_loop if plan.job.engine == "sequential" else run_processes
-    return engine(plan, folder, interruption, reporter)
+    if plan.job.engine == "sequential":
+        return run_loop(plan, folder, interruption, reporter)
+    return run_processes(plan, folder, interruption, reporter, telemetry)
 
 
 def _opening(plan: Plan, folder: RunFolder) -> str:

@@ -9,7 +9,7 @@ nothing from outside, they are shortened by these rules and no others:
 * data that would have to be fetched or take long is replaced, as ``STAND_INS`` says;
 * ``runs/LAST`` is the newest run folder, and ``job.toml`` a job of one worker;
 * a server listens to a free port, whose address stands for the written one, and has to end well by itself
-  once the other commands of its block are done.
+  once the other commands of its block are done; metrics have free ports, too.
 """
 
 import importlib.util
@@ -111,6 +111,8 @@ class Folder:
             shorter += ["--epochs", "1"]
         if words[:2] == ["paramserver", "server"] and "--listen" in words:
             shorter[words.index("--listen") + 1] = "127.0.0.1:0"
+        if "--metrics-port" in words:
+            shorter[words.index("--metrics-port") + 1] = "0"
         python = (
             [sys.executable, "-P", "-m", "paramserver"] if words[0] == "paramserver" else [sys.executable]
         )

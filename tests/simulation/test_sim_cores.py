@@ -16,7 +16,9 @@ def ends_of(count, *work):
     cores = Cores(heap, count)
     for name, (begin, duration) in enumerate(work):
         heap.at(
-            begin, lambda it: cores.begin(it[1], lambda n: ends.update({n: heap.now}), it[0]), (name, duration)
+            begin,
+            lambda it: cores.begin(it[1], lambda n: ends.update({n: heap.now}), it[0]),
+            (name, duration),
         )
     heap.run()
     return [ends[name] for name in range(len(work))]
@@ -109,7 +111,10 @@ def test_a_pause_and_a_crash_find_whoever_computes():
 @pytest.mark.parametrize(
     ("network", "sentence"),
     [
-        (LAN + " cores=2", "not what client and client-per-request and client-per-byte and rpc-per-byte cost"),
+        (
+            LAN + " cores=2",
+            "not what client and client-per-request and client-per-byte and rpc-per-byte cost",
+        ),
         (LAN + " cores=0" + ENDS, "at least 0.1 of a core"),
         (LAN + " cores=two" + ENDS, "Expected a number as cores"),
         (LAN + " client=-1ms", "must be 0 or more"),

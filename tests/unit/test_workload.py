@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from paramserver.job_file import read_job
 from paramserver.data import Dataset, generator
 from paramserver.datasets import Splits
 from paramserver.errors import RequestError
 from paramserver.job import Job
+from paramserver.job_file import read_job
 from paramserver.models import build_for, build_model, classes_of, predicts_a_number
 from paramserver.optim import global_norm
 from paramserver.workload import Workload, load_workload
