@@ -100,6 +100,8 @@ def read_trained(path: Path) -> Trained:
     if not isinstance(text, str) or not text:
         raise RequestError(f"The manifest in {folder} does not say which model its weights belong to.")
     summary = _summary_of(run, checkpoint.manifest.weights_sha256)
+    if summary.get("task") == "problem":
+        raise RequestError(f"{path} trained the problem {text}, which predicts nothing. Name a model's run.")
     return Trained(
         origin=str(path),
         model=text,

@@ -136,7 +136,8 @@ class Simulation:
         for member in status.members:
             if (one := selves.get(member.replica)) is not None:
                 member = replace(member, clock=one.clock)
-                if (beat := one.beat()) is not None:
+                # What an earlier life has counted only the coordinator knows.
+                if member.replica.incarnation == 1 and (beat := one.beat()) is not None:
                     member = replace(member, phase=beat.phase, counters=beat.counters)
             members.append(member)
         return replace(status, members=tuple(members))

@@ -5,13 +5,15 @@ import shlex
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
 from paramserver.cli import main
-from paramserver.errors import JobError
+from paramserver.errors import JobError, RequestError
 from paramserver.job import Job
 from paramserver.launch.run import run
+from paramserver.prediction import read_trained
 from paramserver.sim import world_from_mapping, world_from_toml
 from paramserver.storage import json_text, read_checkpoint, read_metrics
 
@@ -116,13 +118,14 @@ def test_a_target_ends_the_job(tmp_path):
 
 
 def test_a_problem_is_judged_by_its_solution(tmp_path):
-    summary = simulated(tmp_path / "out", TINY)
     # Gradient descent by hand: every one of the two weights is 1 at the beginning.
     job = Job(engine="sim", **TINY, schedule="constant")
     summary, _ = run(job, tmp_path / "constant", world=world())
     assert summary["model"] == "quadratic:1"
     assert summary["loss"] == pytest.approx(2 * (0.9**20) ** 2, rel=1e-4)
     assert summary["accuracy"] == pytest.approx(1 - (0.9**20) ** 2, rel=1e-4)
+    with pytest.raises(RequestError, match="trained the problem quadratic:1, which predicts nothing"):
+        read_trained(tmp_path / "constant")
     timing, _ = run(Job(engine="sim", problem="timing", steps=5), tmp_path / "timing", world=world())
     assert (timing["accuracy"], timing["validation"], timing["versions"]) == (None, [], [5, 5])
 
@@ -135,6 +138,18 @@ def test_what_befalls_workers_is_in_the_notes(tmp_path):
     assert "At 0.050 s: worker0 is paused until 0.060 s." in summary["notes"]
     assert any("lease" in note for note in summary["notes"])
     assert (tmp_path / "out" / "logs" / "world.log").read_text().splitlines()[0] in summary["notes"]
+
+
+def test_the_diary_forgets_no_earlier_life(tmp_path):
+    job = TINY | {"consistency": "async", "steps": 300, "on_death": "restart"}
+    simulated(tmp_path / "out", job, world("10ms", faults="crash=w1@1500ms+500ms"))
+    records = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    computed = [record["gradients"].get("computed", 0) for record in records if record["kind"] == "progress"]
+    assert len(computed) > 20
+    # What was counted after the last heartbeat of the first life, half a second of it, nobody has heard.
+    falls = [before - after for before, after in pairwise(computed) if before > after]
+    assert sum(falls) <= 50
+    assert computed[-1] >= 600 - 50
 
 
 def test_a_worker_that_joins_late_trains_on_real_data_too(tmp_path):
