@@ -10,20 +10,23 @@ In: servers that register, requests of replicas and observers, the shards' repor
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paramserver import events as ev
-from paramserver.consistency import Consistency, parse_consistency
+from paramserver.admission import check_job
+from paramserver.consistency import Consistency
 from paramserver.errors import Fault, RequestError
 from paramserver.membership import Membership
-from paramserver.optim import build_optimizer
 from paramserver.placement import UNBALANCED_RATIO, bytes_per_shard, imbalance, place
+from paramserver.recovery import Joins, Recovery
 from paramserver.rounds import Rounds
 
 Effects = list[ev.CoordinatorEffect]
+
+ORDERS_SKIPPED = 1 << 32
+"""Far more orders than can follow one that was written down."""
 
 SCORES_MAX = 100
 """How many scores a status shows; the newest count."""
@@ -39,18 +42,14 @@ class _Job:
     members: Membership
     fixed_at: float
     rounds: Rounds
+    recovery: Recovery
+    joins: Joins
     sealed: bool = False
     staged: dict[str, set[int]] = field(default_factory=dict)  # initialiser -> shards
 
-
-@dataclass(slots=True)
-class _PendingJoin:
-    """A join whose announcement some shards have not handled yet."""
-
-    requests: list[int]
-    replica: ev.Replica
-    shards: set[int]  # still to come
-    clocks: list[int] = field(default_factory=list)  # of the rank, on the shards that have
+    def updates(self) -> int:
+        """Return how far the job has come, for the rhythm of its checkpoints."""
+        return self.rounds.closed if self.rule.gathers else self.members.steps_done()
 
 
 class Coordinator:
@@ -59,20 +58,38 @@ class Coordinator:
     Args:
         servers: how many servers the job has, >= 1.
         shards_per_server: how many shards each of them owns, >= 1.
+        recovers: checkpoints are kept, so the job survives the loss of a server.
     """
 
-    def __init__(self, servers: int, shards_per_server: int) -> None:
+    def __init__(self, servers: int, shards_per_server: int, *, recovers: bool = False) -> None:
         self._servers_expected = servers
         self._shards_per_server = shards_per_server
         self._shards = servers * shards_per_server
         self._servers: dict[int, ev.ServerRegistered] = {}
         self._job: _Job | None = None
+        self._recovers = recovers
         self._orders = 0
-        self._pending: dict[int, _PendingJoin] = {}  # by the order that announces it
-        self._begins_at: dict[ev.Replica, int] = {}  # the clock that a granted join gave
         self._scores: deque[ev.Score] = deque(maxlen=SCORES_MAX)
         self._ended: str | None = None
+        self._is_final_kept = not recovers
         self._wake_at: float | None = None
+        self._has_news = False  # that have to be written down
+        self._grace_seconds = 0.0  # for replicas to come back after this coordinator has
+
+    def restore(self, record: ev.JobRecord, now: float) -> None:
+        """Go on with a job that was written down, once all servers have registered.
+
+        Args:
+            record: as `Remember` gave it; with a checkpoint.
+            now: seconds.
+        """
+        job = self._fix_job(record.job, now)
+        job.members.restore(record.members, now)
+        job.sealed = record.sealed
+        job.recovery.restore(record, range(self._servers_expected), now)
+        # Shards may have handled orders that came after this was written down.
+        self._orders = record.orders + ORDERS_SKIPPED
+        self._grace_seconds = record.job.start_timeout_seconds
 
     def handle(self, event: ev.CoordinatorEvent, now: float) -> Effects:
         """Take one event in and return what is to be done about it, in order.
@@ -88,20 +105,19 @@ class Coordinator:
             case ev.JoinReceived():
                 effects = self._refusing(event.request, lambda: self._join(event, now))
             case ev.LeaveReceived():
-                effects = self._refusing(event.request, lambda: self._leave(event))
+                effects = self._refusing(event.request, lambda: self._leave(event, now))
             case ev.HeartbeatReceived():
                 effects = self._heartbeat(event, now)
-            case ev.Contributed():
-                effects = self._contributed(event)
-            case ev.Staged():
-                effects = self._staged(event)
-            case ev.OrderHandled():
-                effects = self._handled(event)
+            case ev.Contributed() | ev.Staged() | ev.OrderHandled():
+                effects = self._report(event, now)
             case ev.ServerRegistered():
-                self._servers[event.server] = event
-                effects = []
+                effects = self._server_up(event, now)
             case ev.ServerLost():
-                effects = self._end(f"Server {event.server} was lost: {event.reason}")
+                effects = self._server_lost(event, now)
+            case ev.CheckpointKept():
+                effects = self._checkpoint_kept(event)
+            case ev.CheckpointFailed():
+                effects = self._checkpoint_failed(event)
             case ev.ScoreReceived():
                 self._scores.append(event.score)
                 effects = [ev.Acknowledged(event.request), *self._end_if_reached(event.score)]
@@ -111,7 +127,7 @@ class Coordinator:
                 effects = self._end(event.reason)
             case ev.TimerFired():
                 effects = self._expire(now)
-        return effects + self._set_timer(now)
+        return self._remember() + effects + self._set_timer(now)
 
     # -------------------------------------------------------------------------------------------- joining
 
@@ -127,7 +143,7 @@ class Coordinator:
             if self._job is None:
                 return [ev.Unavailable(event.request, "There is no job yet: no replica has joined.")]
             return [self._granted(self._job, event.request, None, 0)]
-        effects = self._fix_job(event.job, now) if self._job is None else []
+        effects = self._announce(self._fix_job(event.job, now)) if self._job is None else []
         job = self._known_job()
         if event.job != job.spec:
             differences = "; ".join(job.spec.differences(event.job)[:3])
@@ -135,23 +151,35 @@ class Coordinator:
                 f"This server trains another job (here != yours): {differences}. Join with the same job.",
                 Fault.PRECONDITION,
             )
-        replica, changed = job.members.join(event.name, event.attempt, now)
+        replica, changed = job.members.join(event.name, event.attempt, now, event.incarnation)
         if changed:
             return effects + self._announce_join(job, event.request, replica)
-        for pending in self._pending.values():
-            if pending.replica == replica:
-                pending.requests.append(event.request)
-                return effects
-        return [*effects, self._granted(job, event.request, replica, self._begins_at[replica])]
+        if job.recovery.is_interrupted:
+            job.joins.hold(event.request, replica)
+            return effects
+        clock = job.joins.repeat(event.request, replica)
+        return effects if clock is None else [*effects, self._granted(job, event.request, replica, clock)]
 
     def _may_look_back(self, event: ev.JoinReceived) -> bool:
         """Say whether an observer can still score the final weights: those of a job that has ended well."""
         return event.job is None and self._ended == "" and self._job is not None and self._job.sealed
 
-    def _fix_job(self, spec: ev.JobSpec, now: float) -> Effects:
-        rule = _check_job(spec)
-        placement = place(spec.tensors, self._shards)
-        self._job = _Job(spec, rule, placement, Membership(spec), now, Rounds(rule, self._shards))
+    def _fix_job(self, spec: ev.JobSpec, now: float) -> _Job:
+        rule = check_job(spec)
+        self._job = _Job(
+            spec,
+            rule,
+            place(spec.tensors, self._shards),
+            Membership(spec),
+            now,
+            Rounds(rule, self._shards),
+            Recovery(spec, self._shards, now),
+            Joins(self._shards),
+        )
+        return self._job
+
+    def _announce(self, job: _Job) -> Effects:
+        spec, placement = job.spec, job.placement
         self._orders += 1
         effects: Effects = []
         for shard in range(self._shards):
@@ -172,38 +200,36 @@ class Coordinator:
         if member.late:
             job.rounds.admit_late(replica.rank, alone=job.members.required_count == 1)
         effects = self._order_membership(job, replica.rank)
-        self._pending[self._orders] = _PendingJoin([request], replica, set(range(self._shards)))
+        job.joins.announce(self._orders, request, replica)
         return effects
 
-    def _handled(self, report: ev.OrderHandled) -> Effects:
-        job = self._job
-        if job is not None and job.rounds.handled(report.number, report.shard):
-            return self._close_round(job) + self._end_if_done(job)
-        pending = self._pending.get(report.number)
-        if pending is None:
+    def _handled(self, job: _Job, report: ev.OrderHandled, now: float) -> Effects:
+        if job.recovery.handled(report):
+            return self._go_on(job, now)
+        if job.rounds.handled(report.number, report.shard):
+            return self._close_round(job, now) + self._end_if_done(job)
+        joined = job.joins.handled(report)
+        if joined is None:
             return []
-        pending.shards.discard(report.shard)
-        pending.clocks.append(report.clocks[pending.replica.rank])
-        if pending.shards:
-            return []
-        del self._pending[report.number]
-        job = self._known_job()
+        replica, clocks, requests = joined
         # A newcomer may have got different clocks from shards that are not equally far; a restart goes back
         # to the first step that some shard has not had.
-        late = job.members.member(pending.replica.rank).late
-        clock = max(pending.clocks) if late else min(pending.clocks)
-        self._begins_at[pending.replica] = clock
-        return [self._granted(job, request, pending.replica, clock) for request in pending.requests]
+        clock = max(clocks) if job.members.member(replica.rank).late else min(clocks)
+        job.joins.begins(replica, clock)
+        return [self._granted(job, request, replica, clock) for request in requests]
 
     def _granted(self, job: _Job, request: int, replica: ev.Replica | None, clock: int) -> ev.JoinGranted:
         addresses = tuple(
             self._servers[shard // self._shards_per_server].address for shard in range(self._shards)
         )
-        return ev.JoinGranted(request, replica, 0, clock, job.spec, job.placement, addresses, job.sealed)
+        generation = job.recovery.generation
+        return ev.JoinGranted(
+            request, replica, generation, clock, job.spec, job.placement, addresses, job.sealed
+        )
 
     # ------------------------------------------------------------------------- leaving, living and dying
 
-    def _leave(self, event: ev.LeaveReceived) -> Effects:
+    def _leave(self, event: ev.LeaveReceived, now: float) -> Effects:
         job = self._known_job()
         answer = ev.Acknowledged(event.request)
         if not job.members.leave(event.replica, event.counters) or self._ended is not None:
@@ -212,13 +238,16 @@ class Coordinator:
             return [answer, *self._end(f"Replica {event.replica.rank} failed: {event.failure}")]
         effects: Effects = [answer, *self._order_membership(job, event.replica.rank)]
         job.rounds.leave(event.replica.rank, self._orders)
-        return effects + self._close_round(job) + self._end_if_done(job)
+        return effects + self._close_round(job, now) + self._end_if_done(job)
 
     def _heartbeat(self, event: ev.HeartbeatReceived, now: float) -> Effects:
         job = self._job
         fenced = tuple(beat.replica for beat in event.beats if job is None or not job.members.beat(beat, now))
-        ended = self._ended is not None
-        return [ev.HeartbeatAnswered(event.request, 0, fenced, ended, self._ended or "")]
+        # Whoever may have to go back to a checkpoint is not sent home before there is nothing to lose.
+        ended = self._ended is not None and (bool(self._ended) or self._is_final_kept)
+        generation = job.recovery.generation if job else 0
+        answer = ev.HeartbeatAnswered(event.request, generation, fenced, ended, self._ended or "")
+        return [answer, *(self._cut_if_due(job, now) if job else [])]
 
     def _expire(self, now: float) -> Effects:
         job, expected_at = self._job, self._wake_at
@@ -231,6 +260,11 @@ class Coordinator:
             job.fixed_at += late
             return [ev.Noted(f"This server was paused for {late:.1f} s, so every replica has a fresh lease.")]
         effects: Effects = []
+        seconds = _patience(job.spec)
+        for server in job.recovery.overdue(now, seconds):
+            return self._end(f"The job gave up: server {server} did not come back within {seconds:g} s.")
+        if job.recovery.is_interrupted:
+            return []
         for death in job.members.expire(now):
             restart = job.spec.on_death == "restart"
             what = "Waiting for its restart." if restart else "Going on without it."
@@ -239,7 +273,7 @@ class Coordinator:
         failure = job.members.overdue(now) or self._late_start(job, now)
         if failure:
             return effects + self._end(failure)
-        return effects + self._close_round(job) + self._end_if_done(job)
+        return effects + self._close_round(job, now) + self._end_if_done(job)
 
     def _late_start(self, job: _Job, now: float) -> str:
         if (job.members.started and job.sealed) or now < job.fixed_at + job.spec.start_timeout_seconds:
@@ -269,36 +303,45 @@ class Coordinator:
         if self._ended is not None:
             return []
         self._ended = reason
-        waiting = [request for pending in self._pending.values() for request in pending.requests]
-        self._pending.clear()
+        waiting = self._job.joins.take_all() if self._job is not None else []
         self._orders += 1
         return [
             ev.Ordered(ev.JobEnded(self._orders, reason)),
-            *(ev.Ended(request, reason) for request in waiting),
+            *(ev.Ended(request, reason) for request, _ in waiting),
         ]
 
     # ---------------------------------------------------------------------------------- weights and rounds
 
-    def _staged(self, report: ev.Staged) -> Effects:
-        job = self._known_job()
+    def _report(self, report: ev.Report, now: float) -> Effects:
+        job = self._job
+        if job is None or job.recovery.is_void(report):
+            return []
+        match report:
+            case ev.Contributed():
+                job.rounds.contribute(report)
+                return self._close_round(job, now)
+            case ev.Staged():
+                return self._staged(job, report, now)
+            case ev.OrderHandled():
+                return self._handled(job, report, now)
+
+    def _staged(self, job: _Job, report: ev.Staged, now: float) -> Effects:
         if job.sealed:
             return []
         shards = job.staged.setdefault(report.initialiser, set())
         shards.add(report.shard)
         if len(shards) < self._shards:
             return []
-        job.sealed = True
+        job.sealed = self._has_news = True
         job.staged.clear()
         self._orders += 1
-        return [ev.Ordered(ev.Sealed(self._orders, report.initialiser)), *self._close_round(job)]
+        sealed = ev.Ordered(ev.Sealed(self._orders, report.initialiser))
+        return [sealed, *self._cut(job, now), *self._close_round(job, now)]
 
-    def _contributed(self, report: ev.Contributed) -> Effects:
-        job = self._known_job()
-        job.rounds.contribute(report)
-        return self._close_round(job)
-
-    def _close_round(self, job: _Job) -> Effects:
+    def _close_round(self, job: _Job, now: float) -> Effects:
         if not job.members.started or not job.sealed or self._ended is not None:
+            return []
+        if job.recovery.is_interrupted:
             return []
         if job.rounds.surely_lacks(job.members.required_count):
             return []
@@ -306,13 +349,121 @@ class Coordinator:
         if closed is None:
             return []
         self._orders += 1
-        order = ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks))
-        return [ev.Noted(closed.remark), order] if closed.remark else [order]
+        effects: Effects = [ev.Noted(closed.remark)] if closed.remark else []
+        effects.append(ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks)))
+        return effects + self._cut_if_due(job, now)
+
+    # ------------------------------------------------------------------------ checkpoints and generations
+
+    def _cut_if_due(self, job: _Job, now: float) -> Effects:
+        due = job.sealed and self._ended is None and job.recovery.is_due(now, job.updates())
+        return self._cut(job, now) if due else []
+
+    def _cut(self, job: _Job, now: float) -> Effects:
+        if not self._recovers:
+            return []
+        self._orders += 1
+        return [ev.Ordered(ev.CutOrdered(self._orders, job.recovery.cut(now, job.updates())))]
+
+    def _checkpoint_kept(self, event: ev.CheckpointKept) -> Effects:
+        if event.kept is None:
+            self._is_final_kept = True
+            return []
+        self._has_news = self._known_job().recovery.keep(event.kept)
+        return []
+
+    def _checkpoint_failed(self, event: ev.CheckpointFailed) -> Effects:
+        self._known_job().recovery.fail(event.checkpoint)
+        return [ev.Noted(f"Checkpoint {event.checkpoint} could not be kept. {event.reason}")]
+
+    def _server_lost(self, event: ev.ServerLost, now: float) -> Effects:
+        job, what = self._job, f"Server {event.server} was lost: {event.reason}"
+        if not self._recovers:
+            return self._end(what)
+        self._servers.pop(event.server, None)
+        if job is None or self._ended or (self._ended is not None and self._is_final_kept):
+            return []
+        if not job.recovery.can_begin:
+            return self._end(f"{what} There was no checkpoint yet.")
+        if not job.recovery.lose(event.server, now):
+            restarts = job.spec.restarts_max
+            return self._end(f"The job gave up: server {event.server} needed more than {restarts} restarts.")
+        self._ended, self._wake_at = None, None
+        return [ev.Noted(f"{what} The job waits {_patience(job.spec):g} s for it to come back.")]
+
+    def _server_up(self, event: ev.ServerRegistered, now: float) -> Effects:
+        self._servers[event.server] = event
+        if self._job is None or not self._job.recovery.find(event.server):
+            return []
+        return self._begin_generation(self._job, now)
+
+    def _begin_generation(self, job: _Job, now: float) -> Effects:
+        self._orders += 1
+        kept = job.recovery.begin(self._orders)
+        job.members.revive(kept.clocks, now, self._grace_seconds)
+        self._grace_seconds, self._has_news = 0.0, True
+        job.rounds = Rounds(job.rule, self._shards, kept.rounds)
+        for request, replica in job.joins.take_all():
+            job.joins.hold(request, replica)
+        generation = job.recovery.generation
+        effects: Effects = [
+            ev.Noted(
+                f"All servers are there. The job goes on from checkpoint {kept.checkpoint}, "
+                f"as generation {generation}."
+            )
+        ]
+        for shard in range(self._shards):
+            order = ev.GenerationBegun(
+                self._orders,
+                generation,
+                job.spec,
+                tuple(part for part in job.placement if part.shard == shard),
+                job.members.members(),
+                job.members.started,
+                job.spec.replicas,
+                kept.checkpoint,
+            )
+            effects.append(ev.Ordered(order, shard))
+        return effects
+
+    def _go_on(self, job: _Job, now: float) -> Effects:
+        """Answer those who waited for the generation to begin everywhere."""
+        clocks = job.recovery.clocks()
+        for member in job.members.members():
+            replica = ev.Replica(member.rank, member.incarnation)
+            job.joins.begins(replica, clocks[member.rank])
+        effects: Effects = [
+            self._granted(job, request, replica, clocks[replica.rank])
+            for request, replica in job.joins.take_all()
+        ]
+        return effects + self._close_round(job, now) + self._end_if_done(job)
+
+    def _remember(self) -> Effects:
+        """Ask to write down what has changed, before anybody hears of it."""
+        job, has_news = self._job, self._has_news
+        self._has_news = False
+        if not has_news or job is None or not self._recovers:
+            return []
+        recovery, members = job.recovery, job.members.records()
+        return [
+            ev.Remember(
+                ev.JobRecord(
+                    job.spec,
+                    recovery.generation,
+                    self._orders,
+                    job.sealed,
+                    members,
+                    recovery.kept,
+                    recovery.cuts,
+                )
+            )
+        ]
 
     # ------------------------------------------------------------------------------------------- the rest
 
     def _order_membership(self, job: _Job, rank: int) -> Effects:
         self._orders += 1
+        self._has_news = True
         members = (job.members.member(rank),)
         return [
             ev.Ordered(ev.MembershipChanged(self._orders, members, job.members.started, job.spec.replicas))
@@ -331,6 +482,9 @@ class Coordinator:
         deadline = job.members.next_deadline()
         if deadline is not None:
             times.append(deadline)
+        overdue = job.recovery.next_deadline(_patience(job.spec))
+        if overdue is not None:
+            times.append(overdue)
         if not (job.members.started and job.sealed):
             times.append(job.fixed_at + job.spec.start_timeout_seconds)
         self._wake_at = max(now, min(times))
@@ -340,7 +494,7 @@ class Coordinator:
         job = self._job
         return ev.JobStatus(
             job.spec if job else None,
-            0,
+            job.recovery.generation if job else 0,
             tuple(self._servers[index] for index in sorted(self._servers)),
             self._servers_expected,
             job.members.started if job else False,
@@ -364,34 +518,6 @@ class Coordinator:
             return [ev.Refused.of(request, error)]
 
 
-def _check_job(spec: ev.JobSpec) -> Consistency:
-    """Refuse a job that could not run.
-
-    Raises:
-        RequestError: names the field, what was expected and what was found.
-    """
-    rule = parse_consistency(spec.consistency)
-    build_optimizer(spec.optimizer, spec.learning_rate, spec.schedule, spec.versions_total)
-    for tensor in spec.tensors:
-        if tensor.dtype != "float32":
-            raise RequestError(f"Tensor '{tensor.key}' is {tensor.dtype}; only float32 is served.")
-    if [tensor.key for tensor in spec.tensors] != sorted({tensor.key for tensor in spec.tensors}):
-        raise RequestError("The tensors of a job must be in key order, each key once.")
-    if not 1 <= spec.replicas <= spec.replicas_max:
-        raise RequestError(
-            f"A job needs 1 <= replicas <= replicas_max, but has {spec.replicas} and {spec.replicas_max}."
-        )
-    if spec.on_death not in ("restart", "drop"):
-        raise RequestError(f"on_death is 'restart' or 'drop', not '{spec.on_death}'.")
-    for name in ("lease_seconds", "step_timeout_seconds", "start_timeout_seconds"):
-        seconds = getattr(spec, name)
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise RequestError(f"{name} must be a number of seconds above 0, but is {seconds}.")
-    if not (math.isfinite(spec.restart_timeout_seconds) and spec.restart_timeout_seconds >= 0):
-        seconds = spec.restart_timeout_seconds
-        raise RequestError(f"restart_timeout_seconds must be a number of seconds, but is {seconds}.")
-    if not 0 <= spec.target_accuracy <= 1:
-        raise RequestError(f"target_accuracy must be from 0 to 1, but is {spec.target_accuracy}.")
-    if spec.restarts_max < 0:
-        raise RequestError(f"restarts_max must be 0 or more, but is {spec.restarts_max}.")
-    return rule
+def _patience(spec: ev.JobSpec) -> float:
+    """Return how long a lost server is waited for, in seconds."""
+    return spec.lease_seconds + spec.restart_timeout_seconds

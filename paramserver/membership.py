@@ -12,12 +12,22 @@ Either way the dead incarnation is fenced: if it wakes up, nothing that it sends
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from paramserver.accounting import merge_counters
 from paramserver.errors import Fault, RequestError
-from paramserver.events import Beat, Counters, JobSpec, Member, MemberStatus, Phase, Replica, Standing
+from paramserver.events import (
+    Beat,
+    Counters,
+    JobSpec,
+    Member,
+    MemberRecord,
+    MemberStatus,
+    Phase,
+    Replica,
+    Standing,
+)
 
 _BUSY = (Phase.COMPUTE, Phase.PUSH)
 """The phases that a step timeout measures: waiting for others is never death."""
@@ -67,19 +77,21 @@ class Membership:
     def __len__(self) -> int:
         return len(self._ranks)
 
-    def join(self, name: str, attempt: str, now: float) -> tuple[Replica, bool]:
+    def join(self, name: str, attempt: str, now: float, incarnation: int = 0) -> tuple[Replica, bool]:
         """Give a rank to a newcomer, or the next incarnation to one who comes again.
 
         Args:
             name: who it is; ranks go by name.
             attempt: a retry of one join repeats it, and gets the same answer.
             now: seconds.
+            incarnation: which it was when it was fenced; 0 for one that starts.
 
         Returns:
             The replica, and whether anything has changed.
 
         Raises:
-            RequestError: the job has all the ranks that it may have.
+            RequestError: the job has all the ranks that it may have; or who was fenced finds another one in
+                its place.
         """
         rank = self._by_name.get(name)
         if rank is None:
@@ -88,6 +100,12 @@ class Membership:
         if member.attempt == attempt and member.standing is not Standing.DEAD:
             member.heard = now
             return Replica(rank, member.incarnation), False
+        if incarnation and member.standing is Standing.LIVE:
+            raise RequestError(
+                f"'{name}' was fenced as incarnation {incarnation}, and incarnation {member.incarnation} has "
+                "taken its place since. Nothing is left to do here.",
+                Fault.PRECONDITION,
+            )
         if member.standing is Standing.DEAD:
             member.late = self.started and self._job.on_death == "drop"
             # Its incarnation was raised when it died.
@@ -180,6 +198,57 @@ class Membership:
         for rank in self.dropped():
             self._ranks[rank].died = now
 
+    def records(self) -> tuple[MemberRecord, ...]:
+        """Return every rank, to be written down."""
+        return tuple(
+            MemberRecord(
+                member.rank,
+                member.name,
+                member.attempt,
+                member.incarnation,
+                member.standing,
+                member.late,
+                member.restarts,
+                member.clock,
+                member.steps,
+            )
+            for member in self._ranks.values()
+        )
+
+    def restore(self, records: Iterable[MemberRecord], now: float) -> None:
+        """Take over ranks that were written down; there must be none yet."""
+        for record in records:
+            member = _Rank(record.rank, record.name, record.attempt, record.incarnation, heard=now)
+            member.late, member.restarts, member.moved = record.late, record.restarts, now
+            member.clock, member.steps = record.clock, record.steps
+            self._ranks[record.rank] = member
+            self._by_name[record.name] = record.rank
+            self._stand(member, record.standing)
+            member.died = now
+        self.started = len(self._ranks) >= self._job.replicas
+
+    def revive(self, clocks: Mapping[int, int], now: float, grace_seconds: float) -> None:
+        """Begin all times anew, after the job went back to a checkpoint.
+
+        Whoever had finished, and has something to do again, counts again.
+
+        Args:
+            clocks: of each rank in the checkpoint.
+            now: seconds.
+            grace_seconds: how much longer than a lease they may stay silent, this once.
+        """
+        for member in self._ranks.values():
+            finished = member.standing is Standing.LEFT and member.clock >= member.steps
+            if finished and (not member.steps or clocks.get(member.rank, 0) < member.steps):
+                self._stand(member, Standing.LIVE)
+            if member.standing is not Standing.LEFT:
+                member.clock, member.phase = clocks.get(member.rank, 0), Phase.IDLE
+            member.heard = member.moved = member.died = now + grace_seconds
+
+    def steps_done(self) -> int:
+        """Return how many steps all ranks together were heard to have finished."""
+        return sum(member.clock for member in self._ranks.values())
+
     def required(self) -> list[int]:
         """Return the ranks that count: the live ones, and under ``restart`` the dead ones, too."""
         return sorted(self._counting)
@@ -200,6 +269,10 @@ class Membership:
     def dropped(self) -> list[int]:
         """Return the ranks that died and have not come back."""
         return [member.rank for member in self._ranks.values() if member.standing is Standing.DEAD]
+
+    def members(self) -> tuple[Member, ...]:
+        """Return every rank as shards should see it."""
+        return tuple(self.member(rank) for rank in self._ranks)
 
     def member(self, rank: int) -> Member:
         """Return one rank as shards should see it."""

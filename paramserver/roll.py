@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from paramserver.consistency import Clocks
@@ -15,13 +15,15 @@ class Roll:
 
     Args:
         shard: the shard's number, for messages.
+        generation: that counts; what was computed for an earlier one is fenced.
 
     Attributes:
         clocks: finished steps of every rank, as this shard has seen them.
     """
 
-    def __init__(self, shard: int) -> None:
+    def __init__(self, shard: int, generation: int = 0) -> None:
         self._shard = shard
+        self._generation = generation
         self.clocks = Clocks()
         self._members: dict[int, Member] = {}
         self._begun: dict[int, int] = {}  # rank -> the incarnation whose first pull has been seen
@@ -53,14 +55,36 @@ class Roll:
         if member is None or not 1 <= replica.incarnation <= member.incarnation:
             joined = f"{len(self._members)} have joined" if self._members else "nobody has joined"
             raise RequestError(f"There is no {who}: {joined}. Join first.", Fault.UNKNOWN)
-        if generation != 0:
-            raise RequestError(f"There is no generation {generation}; the newest is 0.", Fault.OUT_OF_RANGE)
+        newest = self._generation
+        if generation > newest:
+            raise RequestError(
+                f"There is no generation {generation}; the newest is {newest}.", Fault.OUT_OF_RANGE
+            )
         if replica.incarnation < member.incarnation:
             reason = f"{who.capitalize()}, counts no more: its time ran out, or a newer one has joined."
-            return Verdict(Outcome.FENCED, clock=self.clocks[replica.rank], reason=reason)
+            return self._fenced(replica, reason)
+        if generation < newest:
+            reason = f"The weights were recovered: this is generation {newest}, and {generation} is void."
+            return self._fenced(replica, reason)
         if not member.live:
             raise RequestError(f"{who.capitalize()} has left the job. Join again.", Fault.PRECONDITION)
         return None
+
+    def restore(
+        self,
+        clocks: Mapping[int, int],
+        verdicts: Mapping[int, tuple[int, Verdict]],
+        members: Iterable[Member],
+    ) -> None:
+        """Take over what a cut says of every rank, and who counts now."""
+        self._last = dict(verdicts)
+        for member in members:
+            self._members[member.rank] = member
+            clock = clocks[member.rank]
+            if member.live:
+                self.clocks.enter(member.rank, clock)
+            else:
+                self.clocks.advance(member.rank, clock)
 
     def pulls(self, replica: Replica, clock: int) -> None:
         """Note that a replica pulls; its first pull says where it begins.
@@ -97,6 +121,10 @@ class Roll:
     def verdicts(self) -> dict[int, tuple[int, Verdict]]:
         """Return of every rank the sequence of its last push and what it came to."""
         return dict(self._last)
+
+    def _fenced(self, replica: Replica, reason: str) -> Verdict:
+        clock = self.clocks[replica.rank]
+        return Verdict(Outcome.FENCED, reason=reason, generation=self._generation, clock=clock)
 
     def repeated(self, push: PushReceived) -> Verdict | None:
         """Return the first verdict, marked, if this push has been here before."""

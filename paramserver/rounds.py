@@ -40,10 +40,11 @@ class Rounds:
     Args:
         rule: whether there are rounds at all, and at which one a latecomer begins.
         shards: how many shards have to have each gradient.
+        closed: how many rounds are closed already.
     """
 
-    def __init__(self, rule: Consistency, shards: int) -> None:
-        self.closed = 0
+    def __init__(self, rule: Consistency, shards: int, closed: int = 0) -> None:
+        self.closed = closed
         self._rule = rule
         self._shards = shards
         self._begins: dict[int, int] = {}  # latecomers: the first round they are part of

@@ -72,7 +72,9 @@ class Shard:
                 case ev.InitialiseReceived():
                     return self._initialise(event)
                 case ev.CutAsked():
-                    return [self._cut(event)]
+                    return [ev.CutTaken(event.request, self._cut())]
+                case ev.GenerationBegun():
+                    return self._begin_generation(event)
                 case _:
                     return self._obey(event)
         except RequestError as error:
@@ -112,12 +114,44 @@ class Shard:
                 effects = self._open()
             case ev.RoundClosed():
                 return self._close_round(order)
+            case ev.CutOrdered():
+                effects = [ev.CutMade(order.checkpoint, self._cut())]
             case ev.JobEnded():
                 self._ended = order.reason
                 effects = [ev.Ended(parked.pull.request, order.reason) for parked in self._parked.empty()]
         return [*effects, ev.Reported(ev.OrderHandled(self.index, order.number, clocks))]
 
-    def _announce(self, order: ev.JobAnnounced) -> None:
+    def _begin_generation(self, order: ev.GenerationBegun) -> Effects:
+        """Become what the shard was at a checkpoint; whoever waits here has to begin anew."""
+        if order.cut is None:
+            raise AssertionError(f"Generation {order.generation} came to shard {self.index} without its cut.")
+        waiting = self._parked.empty()
+        self._orders, self._ended = order.number, None
+        self._started, self._expected = order.started, order.expected
+        self._round.clear()
+        self._announce(order)
+        weights, rule = self._known_weights(), self._known_rule()
+        weights.restore(order.cut)
+        clocks, verdicts = dict(order.cut.clocks), dict(order.cut.verdicts)
+        if rule.gathers:  # the open round is gathered anew
+            clocks = {rank: min(clock, weights.rounds) for rank, clock in clocks.items()}
+            verdicts = {rank: last for rank, last in verdicts.items() if last[0] < weights.rounds}
+        self._roll = Roll(self.index, order.generation)
+        # Who had not joined yet when the cut was made begins with the others.
+        begins = weights.rounds if rule.gathers else min(clocks.values(), default=0)
+        clocks = {member.rank: clocks.get(member.rank, begins) for member in order.members}
+        self._roll.restore(clocks, verdicts, order.members)
+        self._clocks = self._roll.clocks
+        effects: Effects = []
+        for parked in waiting:
+            fenced = self._roll.check(parked.replica, parked.pull.generation)
+            assert fenced is not None, "every earlier generation is void"
+            request = parked.pull.request
+            effects.append(ev.PullFenced(request, fenced.generation, fenced.clock, fenced.reason))
+        here = {member.rank: self._clocks[member.rank] for member in order.members}
+        return [*effects, ev.Reported(ev.OrderHandled(self.index, order.number, here))]
+
+    def _announce(self, order: ev.JobAnnounced | ev.GenerationBegun) -> None:
         job = order.job
         shapes = {tensor.key: tensor.shape for tensor in job.tensors}
         self._rule = parse_consistency(job.consistency)
@@ -325,10 +359,10 @@ class Shard:
 
     # --------------------------------------------------------------------------------------------- the rest
 
-    def _cut(self, event: ev.CutAsked) -> ev.CutTaken:
+    def _cut(self) -> ev.Cut:
         weights = self._known_weights()
         clocks, verdicts = self._clocks.as_dict(), self._roll.verdicts()
-        return ev.CutTaken(event.request, self.index, weights.newest, weights.copy_state(), clocks, verdicts)
+        return ev.Cut(self.index, weights.newest, weights.copy_state(), clocks, verdicts)
 
     def _count(self, verdict: ev.Verdict) -> None:
         self._pushes[verdict.outcome.value] += 1

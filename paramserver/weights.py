@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from paramserver.errors import Fault, RequestError
-from paramserver.events import Slice, Snapshot
+from paramserver.events import Cut, Slice, Snapshot
 from paramserver.optim import Optimizer, State, apply, apply_rows, combine, combine_rows
 from paramserver.rows import Gradient, RowGradient, RowIndices, check_indices, dense
 from paramserver.types import Array, Empty, empty
@@ -89,6 +89,21 @@ class Weights:
         for value in values.values():
             value.flags.writeable = False
         self._kept = [Snapshot(0, 0, values)]
+
+    def restore(self, cut: Cut) -> None:
+        """Publish the weights of a cut and take over its optimizer state; what was there is gone.
+
+        Raises:
+            RequestError: the cut is not of this shard's slices.
+        """
+        self.check("The checkpoint", cut.snapshot.values)
+        for value in cut.snapshot.values.values():
+            value.flags.writeable = False
+        self._staged.clear()
+        self._state = {
+            part: {name: array.copy() for name, array in cut.state[part].items()} for part in self.shapes
+        }
+        self._kept = [cut.snapshot]
 
     def update(self, gradients: Gradients) -> None:
         """Apply one gradient."""

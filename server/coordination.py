@@ -25,6 +25,7 @@ from paramserver.events import (
     Noted,
     Order,
     Ordered,
+    Remember,
     Replica,
     Score,
     ScoreReceived,
@@ -163,6 +164,8 @@ class CoordinatorHost:
                 self._timer = self._loop.call_at(effect.when, self.handle, TimerFired())
             case Noted():
                 log.info("%s", effect.message, extra=fields(rank=effect.rank))
+            case Remember():
+                pass
             case _:
                 self._requests.settle(effect.request, effect)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from paramserver.accounting import summarise
 from paramserver.errors import JobError, RequestError
-from paramserver.events import CutAsked, CutTaken, JobStatus
+from paramserver.events import Cut, CutAsked, CutTaken, JobStatus
 from paramserver.storage.atomic import write_json
 from paramserver.storage.checkpoint import SliceValues, write_manifest, write_shard
 from paramserver.storage.manifest import ShardFile
@@ -152,14 +152,14 @@ async def _write_shards(
         ticket = requests.open()
         shards.submit(shard, CutAsked(ticket.number))
         try:
-            cut: CutTaken = await ticket.answer
+            taken: CutTaken = await ticket.answer
         except RequestError:
             return []  # there never were any weights
-        files.append(await asyncio.to_thread(_write_shard, folder, cut, shards_total))
+        files.append(await asyncio.to_thread(_write_shard, folder, taken.cut, shards_total))
     return files
 
 
-def _write_shard(folder: Path, cut: CutTaken, shards_total: int) -> ShardFile:
+def _write_shard(folder: Path, cut: Cut, shards_total: int) -> ShardFile:
     items = [
         SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
     ]

@@ -12,6 +12,7 @@ from paramserver.diaries import ShardDiary, shard_row
 from paramserver.errors import Fault, RequestError
 from paramserver.events import (
     CutAsked,
+    CutMade,
     InitialiseReceived,
     JobAnnounced,
     JobEnded,
@@ -199,6 +200,8 @@ class Shards:
             case Reported():
                 self._report(effect.report)
                 self._note_end(effect.report)
+            case CutMade():
+                pass
             case Broken():
                 self._broken(effect)
             case _:

@@ -13,6 +13,7 @@ from itertools import count
 
 from paramserver import events as ev
 from paramserver.coordinator import Coordinator
+from paramserver.recovery import kept
 from paramserver.rows import Gradient, RowGradient
 from paramserver.shard import Shard
 
@@ -23,21 +24,34 @@ class Cluster:
     """The coordinator, the shards and the links between them.
 
     Args:
-        shards: how many, all of one server.
+        shards: how many, all of one server; or if it recovers, each of a server of its own.
         watch: is told of each order and each note of the coordinator.
+        recovers: checkpoints are kept.
+
+    Attributes:
+        record: what the coordinator has asked to remember.
+        cuts: of each checkpoint, by shard.
     """
 
-    def __init__(self, shards: int, watch: Callable[[ev.Ordered | ev.Noted], None]) -> None:
+    def __init__(
+        self, shards: int, watch: Callable[[ev.Ordered | ev.Noted], None], recovers: bool = False
+    ) -> None:
         self.now = 0.0
         self.wake_at: float | None = None
-        self.coordinator = Coordinator(servers=1, shards_per_server=shards)
+        self.record: ev.JobRecord | None = None
+        self.cuts: dict[int, dict[int, ev.Cut]] = {}
+        self._servers = shards if recovers else 1
+        self._down: set[int] = set()  # servers that have ended
+        self._recovers = recovers
+        self.coordinator = Coordinator(self._servers, shards // self._servers, recovers=recovers)
         self.shards = [Shard(index) for index in range(shards)]
         self.orders: list[deque[ev.Order]] = [deque() for _ in self.shards]
         self.reports: list[deque[ev.Report]] = [deque() for _ in self.shards]
         self._watch = watch
         self._requests = count()
         self._answers: dict[int, Answer] = {}
-        self.tell_coordinator(ev.ServerRegistered(0, "server-0", shards))
+        for server in range(self._servers):
+            self.start_server(server)
 
     @property
     def unanswered(self) -> int:
@@ -66,17 +80,47 @@ class Cluster:
                 case ev.Ordered(order, shard):
                     self._watch(effect)
                     for index in range(len(self.shards)) if shard is None else [shard]:
-                        self.orders[index].append(order)
+                        if index not in self._down:
+                            self.orders[index].append(order)
                 case ev.WakeAt(when):
                     self.wake_at = when
                 case ev.Noted():
                     self._watch(effect)
+                case ev.Remember(record):
+                    self.record = record
                 case _:
                     self._answers.pop(effect.request)(effect)
 
+    def start_server(self, server: int) -> None:
+        """Let a server register."""
+        shards = len(self.shards) // self._servers
+        self._down.discard(server)
+        self.tell_coordinator(ev.ServerRegistered(server, f"server-{server}", shards))
+
+    def crash_server(self, server: int) -> None:
+        """Let a server of one shard end, with all that it knew and what was on its links."""
+        self.shards[server] = Shard(server)
+        self._down.add(server)
+        self.orders[server].clear()
+        self.reports[server].clear()
+        self.tell_coordinator(ev.ServerLost(server, "its connection broke."))
+
+    def restart_coordinator(self) -> None:
+        """Let the coordinator end, and another one go on with what was written down."""
+        self.coordinator = Coordinator(self._servers, len(self.shards) // self._servers, recovers=True)
+        assert self.record is not None
+        self.coordinator.restore(self.record, self.now)
+        for link in (*self.orders, *self.reports):
+            link.clear()
+        for server in range(self._servers):
+            self.start_server(server)
+
     def deliver_order(self, shard: int) -> None:
         """Bring the oldest order of a shard to it."""
-        self._route_shard(shard, self.orders[shard].popleft())
+        order = self.orders[shard].popleft()
+        if isinstance(order, ev.GenerationBegun):
+            order = replace(order, cut=self.cuts[order.checkpoint][shard])
+        self._route_shard(shard, order)
 
     def deliver_report(self, shard: int) -> None:
         """Bring the oldest report of a shard to the coordinator."""
@@ -92,10 +136,18 @@ class Cluster:
             match effect:
                 case ev.Reported(report):
                     self.reports[shard].append(report)
+                case ev.CutMade(checkpoint, cut):
+                    self._keep(checkpoint, cut)
                 case ev.PullParked():
                     self._answers[effect.request](effect)
                 case _:
                     self._answers.pop(effect.request)(effect)
+
+    def _keep(self, checkpoint: int, cut: ev.Cut) -> None:
+        cuts = self.cuts.setdefault(checkpoint, {})
+        cuts[cut.shard] = cut
+        if len(cuts) == len(self.shards):
+            self.tell_coordinator(ev.CheckpointKept(kept(checkpoint, cuts.values())))
 
 
 def _copy(gradient: Gradient) -> Gradient:

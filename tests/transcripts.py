@@ -4,7 +4,7 @@ A command begins at the left margin, what came of it is indented, and ``#`` begi
 drive the real coordinator, the real shards and the real session; the model is one tensor ``w`` of four
 numbers under plain gradient descent with a learning rate of 1.
 
-    job RULE [replicas=2] [shards=1] [table=yes] [FIELD=VALUE ...]
+    job RULE [replicas=2] [shards=1] [table=yes] [recovers=yes] [FIELD=VALUE ...]
                                                           a new cluster, and what those who join ask for
     join NAME [attempt=TEXT] [FIELD=VALUE ...]            a replica; with fields it asks for another job
     initialise NAME w=VALUE [shards=0,1] [length=N]       stage first weights, on these shards only
@@ -17,6 +17,9 @@ numbers under plain gradient descent with a learning rate of 1.
     pause SECONDS                                         time passes, and nothing on the server runs
     hold orders|reports SHARD                             that link is slow from now on
     release                                               what was held arrives
+    crash SERVER                                          with recovers=yes each shard has a server of its own
+    start SERVER                                          the crashed server is back, and knows nothing
+    restart coordinator                                   it ends, and goes on with what it has written down
 """
 
 from __future__ import annotations
@@ -55,9 +58,9 @@ class Stage:
         self._said: list[tuple[str, int | None]] = []  # what, and on which shard if on one
         self._begin_job(ev.JobSpec((ev.TensorSpec("w", (LENGTH,)),), learning_rate=1.0), shards=1)
 
-    def _begin_job(self, spec: ev.JobSpec, shards: int) -> None:
+    def _begin_job(self, spec: ev.JobSpec, shards: int, recovers: bool = False) -> None:
         self._spec = spec
-        self.cluster = Cluster(shards, self._watch)
+        self.cluster = Cluster(shards, self._watch, recovers)
         self._sessions: dict[ev.Replica, Session] = {}
         self._joins = 0
         self._started = False
@@ -77,11 +80,11 @@ class Stage:
 
     # ----------------------------------------------------------------------------------------- commands
 
-    def _job(self, rule: str, shards: str = "1", table: str = "", **changes: str) -> None:
+    def _job(self, rule: str, shards: str = "1", table: str = "", recovers: str = "", **changes: str) -> None:
         changes.setdefault("replicas", "2")
         changes.setdefault("replicas_max", changes["replicas"])
         spec = ev.JobSpec((ev.TensorSpec("w", (LENGTH,), table=bool(table)),), learning_rate=1.0)
-        self._begin_job(_changed(spec, {"consistency": rule, **changes}), int(shards))
+        self._begin_job(_changed(spec, {"consistency": rule, **changes}), int(shards), bool(recovers))
 
     def _join(self, name: str, attempt: str = "", **changes: str) -> None:
         self._joins += 1
@@ -201,6 +204,15 @@ class Stage:
     def _release(self) -> None:
         self._held.clear()
 
+    def _crash(self, server: str) -> None:
+        self.cluster.crash_server(int(server))
+
+    def _start(self, server: str) -> None:
+        self.cluster.start_server(int(server))
+
+    def _restart(self, _: str) -> None:
+        self.cluster.restart_coordinator()
+
     # ------------------------------------------------------------------------------------------ answers
 
     def _read(self, who: str, exchange: PullExchange) -> None:
@@ -263,6 +275,11 @@ class Stage:
             case ev.Ordered(ev.RoundClosed() as order):
                 ranks = " and ".join(f"replica {rank}" for rank in order.ranks)
                 self._say(f"round {order.round} is closed with {ranks or 'nobody'}")
+            case ev.Ordered(ev.CutOrdered(checkpoint=checkpoint)):
+                self._say(f"checkpoint {checkpoint} is made")
+            case ev.Ordered(ev.GenerationBegun() as order, 0):
+                live = " and ".join(f"replica {member.rank}" for member in order.members if member.live)
+                self._say(f"generation {order.generation} begins with {live}")
             case ev.Ordered(ev.JobEnded(reason=reason)):
                 self._say(f"the job has ended: {reason or 'every replica is done'}")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from paramserver.events.job import JobSpec, Replica, Slice
 from paramserver.events.orders import Order, Report
+from paramserver.events.record import JobRecord, Kept, Standing
 from paramserver.events.replica import Counters, Phase
 from paramserver.events.shard import Ended, Refused, Unavailable
 
@@ -29,6 +29,25 @@ class ServerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointKept:
+    """A checkpoint is whole and safe: every shard's cut of it has been written.
+
+    Attributes:
+        kept: the checkpoint; None for the one that is made once the job has ended.
+    """
+
+    kept: Kept | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFailed:
+    """A checkpoint could not be kept; the training goes on, and later another one is tried."""
+
+    checkpoint: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class JoinReceived:
     """A replica or an observer asks to take part.
 
@@ -39,6 +58,7 @@ class JoinReceived:
             incarnation.
         job: what the replica wants to train; None for an observer.
         scores: this observer will send the final score, so its server should not end before.
+        incarnation: which the replica was when it was fenced; 0 for one that starts.
     """
 
     request: int
@@ -46,6 +66,7 @@ class JoinReceived:
     attempt: str
     job: JobSpec | None
     scores: bool = False
+    incarnation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +151,8 @@ class TimerFired:
 CoordinatorEvent = (
     ServerRegistered
     | ServerLost
+    | CheckpointKept
+    | CheckpointFailed
     | JoinReceived
     | LeaveReceived
     | HeartbeatReceived
@@ -174,17 +197,6 @@ class HeartbeatAnswered:
     fenced: tuple[Replica, ...]
     ended: bool
     reason: str
-
-
-class Standing(Enum):
-    """How a rank stands with the coordinator."""
-
-    LIVE = "live"
-    DEAD = "dead"
-    """Its lease or step time ran out; under ``restart`` the others wait for its next incarnation."""
-
-    LEFT = "left"
-    """It has finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +267,13 @@ class Noted:
     rank: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write this down, to go on from should this process end; the effects after it have to wait for that."""
+
+    record: JobRecord
+
+
 CoordinatorEffect = (
     JoinGranted
     | Acknowledged
@@ -266,4 +285,5 @@ CoordinatorEffect = (
     | Ordered
     | WakeAt
     | Noted
+    | Remember
 )

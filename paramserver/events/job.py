@@ -51,6 +51,9 @@ class JobSpec:
         restart_timeout_seconds: how long a dead rank is waited for under ``restart``.
         restarts_max: restarts of one rank before the job fails.
         start_timeout_seconds: how long the job waits for its replicas to join and for the first weights.
+        checkpoint_updates: a checkpoint is made after so many updates (rounds, or else steps of all
+            replicas); 0: not by updates.
+        checkpoint_seconds: a checkpoint is made after so many seconds; 0: not by time.
         target_accuracy: the job ends well once a validation score reaches it; 0: only after its last step.
     """
 
@@ -71,6 +74,8 @@ class JobSpec:
     restarts_max: int = 3
     start_timeout_seconds: float = 120.0
     target_accuracy: float = 0.0
+    checkpoint_updates: int = 0
+    checkpoint_seconds: float = 0.0
 
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of this job's canonical JSON."""

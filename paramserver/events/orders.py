@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from paramserver.events.cut import Cut
 from paramserver.events.job import JobSpec, Slice
 
 
@@ -72,7 +73,47 @@ class JobEnded:
     reason: str = ""
 
 
-Order = JobAnnounced | MembershipChanged | Sealed | RoundClosed | JobEnded
+@dataclass(frozen=True, slots=True)
+class CutOrdered:
+    """Make a cut of what you are, as your part of this checkpoint.
+
+    All shards handle it between the same two rounds, so the cuts of a synchronous job fit together.
+    """
+
+    number: int
+    checkpoint: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationBegun:
+    """Forget what you are, and go on from a checkpoint; what was computed for earlier generations is void.
+
+    It says everything that a shard needs, so it may be the first order that a restarted one hears.
+
+    Attributes:
+        number: of the order; the next one follows it, whatever came before.
+        generation: that begins.
+        job: the job.
+        slices: of this shard.
+        members: every rank.
+        started: all expected replicas have joined.
+        expected: how many those are.
+        checkpoint: from which it goes on.
+        cut: the shard's part of that checkpoint; whoever brings the order to the shard puts it in.
+    """
+
+    number: int
+    generation: int
+    job: JobSpec
+    slices: tuple[Slice, ...]
+    members: tuple[Member, ...]
+    started: bool
+    expected: int
+    checkpoint: int
+    cut: Cut | None = None
+
+
+Order = JobAnnounced | MembershipChanged | Sealed | RoundClosed | JobEnded | CutOrdered | GenerationBegun
 
 
 @dataclass(frozen=True, slots=True)

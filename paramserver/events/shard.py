@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paramserver.errors import Fault, RequestError
+from paramserver.events.cut import Cut, Snapshot
 from paramserver.events.job import NOBODY, Replica, Slice
 from paramserver.events.orders import Order, Report
 from paramserver.events.replica import Verdict
@@ -96,15 +97,6 @@ ShardEvent = Order | InitialiseReceived | PullReceived | PullCancelled | WaitAsk
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One shard's weights at one version; the arrays are read-only and never change again."""
-
-    version: int
-    rounds: int
-    values: Mapping[Slice, Array]
-
-
-@dataclass(frozen=True, slots=True)
 class PullGranted:
     """Answer a pull.
 
@@ -180,23 +172,18 @@ class InitialiseAnswered:
 
 @dataclass(frozen=True, slots=True)
 class CutTaken:
-    """All that a checkpoint needs of a shard, at one version.
-
-    Attributes:
-        request: which.
-        shard: whose.
-        snapshot: the weights.
-        state: the optimizer's state of each slice by name, copied; float32 of the slice's shape.
-        clocks: every rank's clock here.
-        verdicts: of every rank the sequence of its last push and what became of it.
-    """
+    """Answer a `CutAsked`."""
 
     request: int
-    shard: int
-    snapshot: Snapshot
-    state: Mapping[Slice, Mapping[str, Array]]
-    clocks: Mapping[int, int]
-    verdicts: Mapping[int, tuple[int, Verdict]]
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class CutMade:
+    """Keep this cut as this shard's part of a checkpoint."""
+
+    checkpoint: int
+    cut: Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +229,7 @@ ShardEffect = (
     | PullFenced
     | PushAnswered
     | CutTaken
+    | CutMade
     | InitialiseAnswered
     | Refused
     | Unavailable

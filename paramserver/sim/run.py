@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paramserver.events import CutTaken, JobStatus, Score
+from paramserver.events import Cut, JobStatus, Score
 from paramserver.sim.diary import StepRecord
 from paramserver.sim.heap import NANOSECONDS
 from paramserver.tracing import Record, Row, chrome_trace, counted_from, place
@@ -65,7 +65,7 @@ class Run:
     began_ns: int
     ended_ns: int
     weights: Mapping[str, Array]
-    cuts: Sequence[CutTaken]
+    cuts: Sequence[Cut]
     steps: Sequence[StepRecord]
     waits: Mapping[tuple[int, int], int]
     shards: Sequence[ShardRecord]

@@ -129,6 +129,8 @@ class Servers:
                     self._set_timer(when)
                 case ev.Noted(sentence):
                     self.notes.append((self.heap.now, sentence))
+                case ev.Remember():
+                    pass  # nothing here outlives its own end
                 case _ if effect.request in self._calls:
                     self.answers += not isinstance(effect, ev.HeartbeatAnswered)
                     call = self._calls.pop(effect.request)
@@ -151,10 +153,10 @@ class Servers:
         rounds = {snapshot.rounds for snapshot in newest}
         return newest if len(rounds) < 2 else self._observe(max(rounds))
 
-    def cut(self) -> list[ev.CutTaken]:
+    def cut(self) -> list[ev.Cut]:
         """Copy out what a checkpoint needs of every shard; nothing where there are no weights."""
         answers = [shard.shard.handle(ev.CutAsked(COORDINATOR), self.now) for shard in self.shards]
-        cuts = [effect for [effect] in answers if isinstance(effect, ev.CutTaken)]
+        cuts = [effect.cut for [effect] in answers if isinstance(effect, ev.CutTaken)]
         return cuts if len(cuts) == len(self.shards) else []
 
     def score(self, score: ev.Score) -> None:
@@ -172,6 +174,8 @@ class Servers:
             if isinstance(effect, ev.Reported):
                 self._note_report(effect.report)
                 self.heap.at(self.heap.now + self._between(shard.server), self.tell, effect.report)
+                continue
+            if isinstance(effect, ev.CutMade):
                 continue
             parks = isinstance(effect, ev.PullParked)
             call = self._calls.get(effect.request) if parks else self._calls.pop(effect.request, None)

@@ -55,6 +55,8 @@ def encode_job(job: JobSpec) -> pb.JobSpec:
         restarts_max=job.restarts_max,
         start_timeout_seconds=job.start_timeout_seconds,
         target_accuracy=job.target_accuracy,
+        checkpoint_updates=job.checkpoint_updates,
+        checkpoint_seconds=job.checkpoint_seconds,
     )
 
 
@@ -98,6 +100,8 @@ def decode_job(message: pb.JobSpec, bytes_max: int = JOB_BYTES_MAX) -> JobSpec:
             message.start_timeout_seconds, "job.start_timeout_seconds", above_zero=True
         ),
         target_accuracy=finite(message.target_accuracy, "job.target_accuracy"),
+        checkpoint_updates=whole(message.checkpoint_updates, "job.checkpoint_updates"),
+        checkpoint_seconds=finite(message.checkpoint_seconds, "job.checkpoint_seconds"),
     )
 
 
@@ -128,7 +132,9 @@ def decode_replica(message: pb.Replica) -> Replica:
     return Replica(whole(message.rank, "replica.rank"), whole(message.incarnation, "replica.incarnation", 1))
 
 
-def encode_join(name: str, attempt: str, job: JobSpec | None, scores: bool = False) -> pb.JoinRequest:
+def encode_join(
+    name: str, attempt: str, job: JobSpec | None, scores: bool = False, incarnation: int = 0
+) -> pb.JoinRequest:
     """Return a join's message; without a job it is an observer's, who may be one that scores."""
     return pb.JoinRequest(
         protocol_version=PROTOCOL_VERSION,
@@ -136,6 +142,7 @@ def encode_join(name: str, attempt: str, job: JobSpec | None, scores: bool = Fal
         attempt=attempt,
         job=None if job is None else encode_job(job),
         scores=scores,
+        incarnation=incarnation,
     )
 
 
@@ -153,7 +160,8 @@ def decode_join(message: pb.JoinRequest, request: int, bytes_max: int = JOB_BYTE
         )
     job = decode_job(message.job, bytes_max) if message.HasField("job") else None
     name, attempt = named(message.name, "name"), named(message.attempt, "attempt")
-    return JoinReceived(request, name, attempt, job, message.scores)
+    incarnation = whole(message.incarnation, "incarnation")
+    return JoinReceived(request, name, attempt, job, message.scores, incarnation)
 
 
 def encode_granted(granted: JoinGranted, heartbeat_seconds: float) -> pb.JoinReply:

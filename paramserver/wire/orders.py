@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from paramserver.errors import RequestError
 from paramserver.events import (
     Contributed,
+    CutOrdered,
+    GenerationBegun,
     JobAnnounced,
     JobEnded,
     Member,
@@ -74,14 +78,10 @@ def encode_order(order: Order, shard: int) -> pb.LinkDown:
                 pb.JobAnnounced(job=encode_job(order.job), slices=encode_slices(order.slices))
             )
         case MembershipChanged():
-            members = [
-                pb.Member(
-                    rank=member.rank, incarnation=member.incarnation, live=member.live, late=member.late
-                )
-                for member in order.members
-            ]
             message.membership_changed.CopyFrom(
-                pb.MembershipChanged(members=members, started=order.started, expected=order.expected)
+                pb.MembershipChanged(
+                    members=_encode_members(order.members), started=order.started, expected=order.expected
+                )
             )
         case Sealed():
             message.sealed.CopyFrom(pb.Sealed(initialiser=order.initialiser))
@@ -89,6 +89,20 @@ def encode_order(order: Order, shard: int) -> pb.LinkDown:
             message.round_closed.CopyFrom(pb.RoundClosed(round=order.round, ranks=order.ranks))
         case JobEnded():
             message.job_ended.CopyFrom(pb.JobEnded(reason=order.reason))
+        case CutOrdered():
+            message.cut_ordered.CopyFrom(pb.CutOrdered(checkpoint=order.checkpoint))
+        case GenerationBegun():
+            message.generation_begun.CopyFrom(
+                pb.GenerationBegun(
+                    generation=order.generation,
+                    job=encode_job(order.job),
+                    slices=encode_slices(order.slices),
+                    members=_encode_members(order.members),
+                    started=order.started,
+                    expected=order.expected,
+                    checkpoint=order.checkpoint,
+                )
+            )
     return message
 
 
@@ -104,9 +118,7 @@ def decode_order(message: pb.LinkDown) -> Order:
         return JobAnnounced(number, decode_job(announced.job), decode_slices(announced.slices))
     if order == "membership_changed":
         changed = message.membership_changed
-        members = tuple(
-            Member(member.rank, member.incarnation, member.live, member.late) for member in changed.members
-        )
+        members = _decode_members(changed.members)
         return MembershipChanged(number, members, changed.started, changed.expected)
     if order == "sealed":
         return Sealed(number, message.sealed.initialiser)
@@ -114,7 +126,32 @@ def decode_order(message: pb.LinkDown) -> Order:
         return RoundClosed(number, message.round_closed.round, tuple(message.round_closed.ranks))
     if order == "job_ended":
         return JobEnded(number, message.job_ended.reason)
+    if order == "cut_ordered":
+        return CutOrdered(number, whole(message.cut_ordered.checkpoint, "checkpoint"))
+    if order == "generation_begun":
+        begun = message.generation_begun
+        return GenerationBegun(
+            number,
+            whole(begun.generation, "generation", 1),
+            decode_job(begun.job),
+            decode_slices(begun.slices),
+            _decode_members(begun.members),
+            begun.started,
+            begun.expected,
+            whole(begun.checkpoint, "checkpoint"),
+        )
     raise RequestError(
         f"Order {number} is of a kind that this release does not know. Install the same release of "
         "paramserver on all servers."
     )
+
+
+def _encode_members(members: Iterable[Member]) -> list[pb.Member]:
+    return [
+        pb.Member(rank=member.rank, incarnation=member.incarnation, live=member.live, late=member.late)
+        for member in members
+    ]
+
+
+def _decode_members(members: Iterable[pb.Member]) -> tuple[Member, ...]:
+    return tuple(Member(member.rank, member.incarnation, member.live, member.late) for member in members)

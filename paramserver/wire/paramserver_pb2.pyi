@@ -189,6 +189,8 @@ class JobSpec(google.protobuf.message.Message):
     RESTARTS_MAX_FIELD_NUMBER: builtins.int
     START_TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
     TARGET_ACCURACY_FIELD_NUMBER: builtins.int
+    CHECKPOINT_UPDATES_FIELD_NUMBER: builtins.int
+    CHECKPOINT_SECONDS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """set by the client; a name for people"""
     consistency: builtins.str
@@ -221,6 +223,10 @@ class JobSpec(google.protobuf.message.Message):
     """set by the client; how long the job waits for joins and weights, > 0"""
     target_accuracy: builtins.float
     """set by the client; the job ends once a validation score reaches it; 0: never"""
+    checkpoint_updates: builtins.int
+    """set by the client; rounds, or else steps of all replicas, between two; 0: none"""
+    checkpoint_seconds: builtins.float
+    """set by the client; between two checkpoints; 0: not by time"""
     @property
     def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TensorSpec]:
         """set by the client; in key order (bytewise)"""
@@ -245,8 +251,10 @@ class JobSpec(google.protobuf.message.Message):
         restarts_max: builtins.int = ...,
         start_timeout_seconds: builtins.float = ...,
         target_accuracy: builtins.float = ...,
+        checkpoint_updates: builtins.int = ...,
+        checkpoint_seconds: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_seconds", b"checkpoint_seconds", "checkpoint_updates", b"checkpoint_updates", "consistency", b"consistency", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
 
 global___JobSpec = JobSpec
 
@@ -309,6 +317,7 @@ class JoinRequest(google.protobuf.message.Message):
     ATTEMPT_FIELD_NUMBER: builtins.int
     JOB_FIELD_NUMBER: builtins.int
     SCORES_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """set by the client; 1"""
     name: builtins.str
@@ -317,6 +326,8 @@ class JoinRequest(google.protobuf.message.Message):
     """set by the client; a random text, the same in every retry of this join"""
     scores: builtins.bool
     """set by an observer that will Score the final weights: the servers wait for it"""
+    incarnation: builtins.int
+    """set by the client; which it was when it was fenced, so that it takes nobody's place; 0: new"""
     @property
     def job(self) -> global___JobSpec:
         """set by the client; absent for an observer"""
@@ -329,9 +340,10 @@ class JoinRequest(google.protobuf.message.Message):
         attempt: builtins.str = ...,
         job: global___JobSpec | None = ...,
         scores: builtins.bool = ...,
+        incarnation: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "job", b"job", "name", b"name", "protocol_version", b"protocol_version", "scores", b"scores"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "incarnation", b"incarnation", "job", b"job", "name", b"name", "protocol_version", b"protocol_version", "scores", b"scores"]) -> None: ...
 
 global___JoinRequest = JoinRequest
 
@@ -1509,20 +1521,24 @@ class Hello(google.protobuf.message.Message):
     SERVER_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
     SHARDS_FIELD_NUMBER: builtins.int
+    RETURNS_FIELD_NUMBER: builtins.int
     server: builtins.int
     """set by the server; its index, >= 1"""
     address: builtins.str
     """set by the server; host:port that clients use"""
     shards: builtins.int
     """set by the server; how many it owns, >= 1"""
+    returns: builtins.bool
+    """set by the server; it was here before, so this link takes the place of its old one"""
     def __init__(
         self,
         *,
         server: builtins.int = ...,
         address: builtins.str = ...,
         shards: builtins.int = ...,
+        returns: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "server", b"server", "shards", b"shards"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "returns", b"returns", "server", b"server", "shards", b"shards"]) -> None: ...
 
 global___Hello = Hello
 
@@ -1685,6 +1701,64 @@ class CheckpointWritten(google.protobuf.message.Message):
 global___CheckpointWritten = CheckpointWritten
 
 @typing.final
+class CutWritten(google.protobuf.message.Message):
+    """One shard's part of a checkpoint is on disk, or could not be written."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ClocksEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    SHARD_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    ROUNDS_FIELD_NUMBER: builtins.int
+    CLOCKS_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    checkpoint: builtins.int
+    """which, from 0"""
+    shard: builtins.int
+    rounds: builtins.int
+    """closed rounds in it (synchronous mode)"""
+    failure: builtins.str
+    """a sentence if it could not be written, else empty"""
+    @property
+    def file(self) -> global___ShardFile:
+        """absent if it could not be written"""
+
+    @property
+    def clocks(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
+        """each rank's clock in it"""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: builtins.int = ...,
+        shard: builtins.int = ...,
+        file: global___ShardFile | None = ...,
+        rounds: builtins.int = ...,
+        clocks: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
+        failure: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["file", b"file"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "clocks", b"clocks", "failure", b"failure", "file", b"file", "rounds", b"rounds", "shard", b"shard"]) -> None: ...
+
+global___CutWritten = CutWritten
+
+@typing.final
 class LinkUp(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1694,6 +1768,7 @@ class LinkUp(google.protobuf.message.Message):
     CONTRIBUTED_FIELD_NUMBER: builtins.int
     WRITTEN_FIELD_NUMBER: builtins.int
     STOPPING_FIELD_NUMBER: builtins.int
+    CUT_WRITTEN_FIELD_NUMBER: builtins.int
     stopping: builtins.str
     """this server has been asked to stop, so the job is to end: a sentence"""
     @property
@@ -1708,6 +1783,10 @@ class LinkUp(google.protobuf.message.Message):
     def written(self) -> global___CheckpointWritten:
         """after job_ended: this server's slices are on disk"""
 
+    @property
+    def cut_written(self) -> global___CutWritten:
+        """after cut_ordered"""
+
     def __init__(
         self,
         *,
@@ -1717,10 +1796,11 @@ class LinkUp(google.protobuf.message.Message):
         contributed: global___Contributed | None = ...,
         written: global___CheckpointWritten | None = ...,
         stopping: builtins.str = ...,
+        cut_written: global___CutWritten | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["contributed", b"contributed", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contributed", b"contributed", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["hello", "handled", "staged", "contributed", "written", "stopping"] | None: ...
+    def HasField(self, field_name: typing.Literal["contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["hello", "handled", "staged", "contributed", "written", "stopping", "cut_written"] | None: ...
 
 global___LinkUp = LinkUp
 
@@ -1832,6 +1912,69 @@ class RoundClosed(google.protobuf.message.Message):
 global___RoundClosed = RoundClosed
 
 @typing.final
+class CutOrdered(google.protobuf.message.Message):
+    """Make a cut, as this shard's part of the checkpoint."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    checkpoint: builtins.int
+    """which, from 0"""
+    def __init__(
+        self,
+        *,
+        checkpoint: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint"]) -> None: ...
+
+global___CutOrdered = CutOrdered
+
+@typing.final
+class GenerationBegun(google.protobuf.message.Message):
+    """Forget what you are, and go on from your part of the checkpoint. Orders are counted on from this one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: builtins.int
+    JOB_FIELD_NUMBER: builtins.int
+    SLICES_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    STARTED_FIELD_NUMBER: builtins.int
+    EXPECTED_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    """from 1"""
+    started: builtins.bool
+    expected: builtins.int
+    checkpoint: builtins.int
+    """which"""
+    @property
+    def job(self) -> global___JobSpec: ...
+    @property
+    def slices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Slice]:
+        """of the shard that the order is for"""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Member]:
+        """every rank"""
+
+    def __init__(
+        self,
+        *,
+        generation: builtins.int = ...,
+        job: global___JobSpec | None = ...,
+        slices: collections.abc.Iterable[global___Slice] | None = ...,
+        members: collections.abc.Iterable[global___Member] | None = ...,
+        started: builtins.bool = ...,
+        expected: builtins.int = ...,
+        checkpoint: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "expected", b"expected", "generation", b"generation", "job", b"job", "members", b"members", "slices", b"slices", "started", b"started"]) -> None: ...
+
+global___GenerationBegun = GenerationBegun
+
+@typing.final
 class JobEnded(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1858,6 +2001,8 @@ class LinkDown(google.protobuf.message.Message):
     SEALED_FIELD_NUMBER: builtins.int
     ROUND_CLOSED_FIELD_NUMBER: builtins.int
     JOB_ENDED_FIELD_NUMBER: builtins.int
+    CUT_ORDERED_FIELD_NUMBER: builtins.int
+    GENERATION_BEGUN_FIELD_NUMBER: builtins.int
     number: builtins.int
     """of the order, from 1, without gap"""
     shard: builtins.int
@@ -1872,6 +2017,10 @@ class LinkDown(google.protobuf.message.Message):
     def round_closed(self) -> global___RoundClosed: ...
     @property
     def job_ended(self) -> global___JobEnded: ...
+    @property
+    def cut_ordered(self) -> global___CutOrdered: ...
+    @property
+    def generation_begun(self) -> global___GenerationBegun: ...
     def __init__(
         self,
         *,
@@ -1882,9 +2031,11 @@ class LinkDown(google.protobuf.message.Message):
         sealed: global___Sealed | None = ...,
         round_closed: global___RoundClosed | None = ...,
         job_ended: global___JobEnded | None = ...,
+        cut_ordered: global___CutOrdered | None = ...,
+        generation_begun: global___GenerationBegun | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "number", b"number", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed", "shard", b"shard"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["order", b"order"]) -> typing.Literal["job_announced", "membership_changed", "sealed", "round_closed", "job_ended"] | None: ...
+    def HasField(self, field_name: typing.Literal["cut_ordered", b"cut_ordered", "generation_begun", b"generation_begun", "job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cut_ordered", b"cut_ordered", "generation_begun", b"generation_begun", "job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "number", b"number", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed", "shard", b"shard"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["order", b"order"]) -> typing.Literal["job_announced", "membership_changed", "sealed", "round_closed", "job_ended", "cut_ordered", "generation_begun"] | None: ...
 
 global___LinkDown = LinkDown

@@ -330,7 +330,7 @@ def test_a_cut_is_all_of_one_version_and_does_not_change_afterwards():
     desk = Desk()
     desk.push(0, 0)
     desk.push(0, 1, gradients={}, samples=0, refusal="It holds nan.")
-    cut = only(desk.ask(ev.CutAsked), ev.CutTaken)
+    cut = only(desk.ask(ev.CutAsked), ev.CutTaken).cut
     desk.push(1, 0)
     assert cut.snapshot.version == 1
     assert cut.snapshot.values[PART].tolist() == array(-1).tolist()

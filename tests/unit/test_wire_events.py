@@ -33,6 +33,8 @@ JOB = ev.JobSpec(
     restarts_max=6,
     start_timeout_seconds=4.5,
     target_accuracy=0.5,
+    checkpoint_updates=8,
+    checkpoint_seconds=9.5,
 )
 SLICES = (ev.Slice("a", 0, 1, 0), ev.Slice("b", 1, 3, 1))
 REPLICA = ev.Replica(3, 2)
@@ -88,8 +90,8 @@ def test_a_tensor_of_an_unheard_dtype_cannot_travel() -> None:
 
 @pytest.mark.parametrize(("job", "scores"), [(JOB, False), (None, False), (None, True)])
 def test_a_join_comes_back(job: ev.JobSpec | None, scores: bool) -> None:
-    message = jobs.encode_join("w/1", "abc", job, scores)
-    assert jobs.decode_join(message, 5) == ev.JoinReceived(5, "w/1", "abc", job, scores)
+    message = jobs.encode_join("w/1", "abc", job, scores, 3)
+    assert jobs.decode_join(message, 5) == ev.JoinReceived(5, "w/1", "abc", job, scores, 3)
 
 
 @pytest.mark.parametrize("replica", [REPLICA, None])
@@ -164,6 +166,8 @@ ORDERS: list[ev.Order] = [
     ev.Sealed(3, "someone"),
     ev.RoundClosed(4, 7, (0, 2)),
     ev.RoundClosed(4, 7, ()),
+    ev.CutOrdered(5, 0),
+    ev.GenerationBegun(6, 1, JOB, SLICES, (ev.Member(1, 3, False, True),), True, 2, 8),
     ev.JobEnded(5, "Why."),
     ev.JobEnded(5),
 ]

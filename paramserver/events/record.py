@@ -1,0 +1,85 @@
+"""What the coordinator has to remember over its own end, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from paramserver.events.job import JobSpec
+
+
+class Standing(Enum):
+    """How a rank stands with the coordinator."""
+
+    LIVE = "live"
+    DEAD = "dead"
+    """Its lease or step time ran out; under ``restart`` the others wait for its next incarnation."""
+
+    LEFT = "left"
+    """It has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """One rank.
+
+    Attributes:
+        rank: the rank.
+        name: who has it.
+        attempt: of its newest join.
+        incarnation: the newest.
+        standing: how it stands.
+        late: it joined after the start.
+        restarts: how often it had to be restarted.
+        clock: that it was heard to have reached.
+        steps: that it means to do in all; 0: not known.
+    """
+
+    rank: int
+    name: str
+    attempt: str
+    incarnation: int
+    standing: Standing
+    late: bool
+    restarts: int
+    clock: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A checkpoint that is whole and safe.
+
+    Attributes:
+        checkpoint: its number, from 0.
+        rounds: closed rounds in it (synchronous modes).
+        clocks: every rank's clock in it, the smallest over the shards.
+    """
+
+    checkpoint: int
+    rounds: int = 0
+    clocks: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job, for a coordinator that has to go on with it.
+
+    Attributes:
+        job: what is trained.
+        generation: how many times its weights have been recovered.
+        orders: how many have been given.
+        sealed: there are weights.
+        members: every rank.
+        kept: the newest checkpoint that is whole; None before there is one.
+        cuts: how many checkpoints have been ordered.
+    """
+
+    job: JobSpec
+    generation: int
+    orders: int
+    sealed: bool
+    members: tuple[MemberRecord, ...]
+    kept: Kept | None
+    cuts: int

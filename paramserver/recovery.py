@@ -1,0 +1,215 @@
+"""Checkpoints of a job, and what becomes of it when a server is lost.
+
+Every shard makes its cut of a checkpoint at one place in the order of orders. When a server is lost, the job
+waits for it to come back; then all shards go on from the newest checkpoint that is whole, under a new
+generation, and what was computed for an earlier one is void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from paramserver.events import Cut, JobRecord, JobSpec, Kept, OrderHandled, Replica
+
+
+class Recovery:
+    """The checkpoints and generations of one job.
+
+    Args:
+        job: says how often a checkpoint is made, and how long a lost server is waited for.
+        shards: how many there are.
+        now: seconds.
+
+    Attributes:
+        generation: how many times the job's weights have been recovered.
+        kept: the newest checkpoint that is whole; None before there is one.
+        cuts: how many checkpoints have been ordered.
+    """
+
+    def __init__(self, job: JobSpec, shards: int, now: float) -> None:
+        self.generation = 0
+        self.kept: Kept | None = None
+        self.cuts = 0
+        self._job = job
+        self._shards = shards
+        self._under_way: int | None = None  # the checkpoint that is being written
+        self._cut_at, self._cut_updates = now, 0
+        self._lost: dict[int, float] = {}  # servers, and since when
+        self._losses: dict[int, int] = {}
+        self._order = 0  # that began the newest generation
+        self._behind: set[int] = set()  # shards that have not handled it yet
+        self._clocks: dict[int, int] = {}  # of every rank, the smallest over the shards that have
+
+    # --------------------------------------------------------------------------------------- checkpoints
+
+    def is_due(self, now: float, updates: int) -> bool:
+        """Say whether it is time for another checkpoint.
+
+        Args:
+            now: seconds.
+            updates: rounds, or without rounds steps of all replicas, so far.
+        """
+        if self._under_way is not None or self.is_interrupted or updates <= self._cut_updates:
+            return False
+        every, seconds = self._job.checkpoint_updates, self._job.checkpoint_seconds
+        return bool(
+            (every and updates >= self._cut_updates + every) or (seconds and now >= self._cut_at + seconds)
+        )
+
+    def cut(self, now: float, updates: int) -> int:
+        """Begin a checkpoint and return its number."""
+        self._under_way = self.cuts
+        self.cuts += 1
+        self._cut_at, self._cut_updates = now, updates
+        return self._under_way
+
+    def keep(self, kept: Kept) -> bool:
+        """Note that a checkpoint is whole; return False if nobody waits for it any more."""
+        if kept.checkpoint != self._under_way:
+            return False
+        self.kept, self._under_way = kept, None
+        return True
+
+    def fail(self, checkpoint: int) -> None:
+        """Note that a checkpoint could not be written."""
+        if checkpoint == self._under_way:
+            self._under_way = None
+
+    # -------------------------------------------------------------------------------- losses, generations
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Say whether a server is lost, or some shard has not begun the newest generation."""
+        return bool(self._lost or self._behind)
+
+    @property
+    def can_begin(self) -> bool:
+        """Say whether there is something to go on from."""
+        return self.kept is not None
+
+    def lose(self, server: int, now: float) -> bool:
+        """Note the loss of a server; return False if it has been lost more often than the job allows."""
+        self._lost.setdefault(server, now)
+        self._losses[server] = self._losses.get(server, 0) + 1
+        self._under_way = None
+        return self._losses[server] <= self._job.restarts_max
+
+    def restore(self, record: JobRecord, servers: Collection[int], now: float) -> None:
+        """Take over what was written down; every server has to be found again."""
+        self.generation, self.kept, self.cuts = record.generation, record.kept, record.cuts
+        self._lost = dict.fromkeys(servers, now)
+
+    def find(self, server: int) -> bool:
+        """Note that a server is there; return True if it was the last one that was lost."""
+        return self._lost.pop(server, None) is not None and not self._lost
+
+    def overdue(self, now: float, seconds: float) -> list[int]:
+        """Return the servers that have been lost for so long."""
+        return sorted(server for server, since in self._lost.items() if now >= since + seconds)
+
+    def next_deadline(self, seconds: float) -> float | None:
+        """Return when the first lost server is overdue; None where none is lost."""
+        return min(self._lost.values(), default=0.0) + seconds if self._lost else None
+
+    def begin(self, order: int) -> Kept:
+        """Begin a generation with this order, and return what it goes on from."""
+        assert self.kept is not None
+        self.generation += 1
+        self._order, self._behind, self._clocks = order, set(range(self._shards)), {}
+        self._cut_updates = self.kept.rounds or sum(self.kept.clocks.values())
+        return self.kept
+
+    def is_void(self, report: object) -> bool:
+        """Say whether a report comes from a shard that has not begun the newest generation."""
+        shard = getattr(report, "shard", None)
+        if shard not in self._behind:
+            return bool(self._lost)
+        return not (isinstance(report, OrderHandled) and report.number == self._order)
+
+    def handled(self, report: OrderHandled) -> bool:
+        """Note that a shard has handled an order; return True if with it all have begun the generation."""
+        if report.number != self._order or report.shard not in self._behind:
+            return False
+        self._behind.discard(report.shard)
+        for rank, clock in report.clocks.items():
+            self._clocks[rank] = min(clock, self._clocks.get(rank, clock))
+        return not self._behind
+
+    def clocks(self) -> Mapping[int, int]:
+        """Return the clock at which each rank begins in the newest generation."""
+        return self._clocks
+
+
+def kept(checkpoint: int, cuts: Collection[Cut]) -> Kept:
+    """Say what a whole checkpoint is.
+
+    Args:
+        checkpoint: its number.
+        cuts: of every shard.
+    """
+    clocks: dict[int, int] = {}
+    for cut in cuts:
+        for rank, clock in cut.clocks.items():
+            clocks[rank] = min(clock, clocks.get(rank, clock))
+    return Kept(checkpoint, max(cut.snapshot.rounds for cut in cuts), clocks)
+
+
+class Joins:
+    """Joins that some shards have not heard of yet, and the clocks that those who joined began at."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+        self._pending: dict[int, _Join] = {}  # by the order that announces it
+        self._begins_at: dict[Replica, int] = {}
+        self._held: list[tuple[int, Replica]] = []  # until a generation has begun everywhere
+
+    def announce(self, order: int, request: int, replica: Replica) -> None:
+        """Let a join wait until every shard has handled the order that announces it."""
+        self._pending[order] = _Join(replica, request, self._shards)
+
+    def hold(self, request: int, replica: Replica) -> None:
+        """Let a join wait until the newest generation has begun everywhere."""
+        self._held.append((request, replica))
+
+    def repeat(self, request: int, replica: Replica) -> int | None:
+        """Return the clock of a replica that has joined; None if it now waits with its first request."""
+        for join in self._pending.values():
+            if join.replica == replica:
+                join.requests.append(request)
+                return None
+        return self._begins_at[replica]
+
+    def handled(self, report: OrderHandled) -> tuple[Replica, tuple[int, ...], list[int]] | None:
+        """Note that a shard has handled an order.
+
+        Returns:
+            When it was the last one to hear of a join: who joined, the clocks of its rank on all shards, and
+            the requests to be answered once `begins` is told where it begins.
+        """
+        join = self._pending.get(report.number)
+        if join is None:
+            return None
+        join.clocks.setdefault(report.shard, report.clocks[join.replica.rank])
+        if len(join.clocks) < self._shards:
+            return None
+        del self._pending[report.number]
+        return join.replica, tuple(join.clocks.values()), join.requests
+
+    def begins(self, replica: Replica, clock: int) -> None:
+        """Note where a replica begins."""
+        self._begins_at[replica] = clock
+
+    def take_all(self) -> list[tuple[int, Replica]]:
+        """Take out every request that waits, and whose it is."""
+        pending = self._pending.values()
+        taken = [(request, join.replica) for join in pending for request in join.requests] + self._held
+        self._pending.clear()
+        self._held = []
+        return taken
+
+
+class _Join:
+    def __init__(self, replica: Replica, request: int, shards: int) -> None:
+        self.replica = replica
+        self.requests = [request]
+        self.clocks: dict[int, int] = {}  # of the rank, on the shards that have handled it
