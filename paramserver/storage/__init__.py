@@ -8,11 +8,23 @@ from paramserver.storage.checkpoint import (
     write_manifest,
     write_shard,
 )
+from paramserver.storage.cuts import (
+    CHECKPOINTS,
+    checkpoint_folder,
+    finish_checkpoint,
+    newest_checkpoint,
+    read_cut,
+    remove_old,
+    write_cut,
+)
+from paramserver.storage.job_record import COORDINATOR, read_job_record, resumed, write_job_record
 from paramserver.storage.manifest import MANIFEST, Manifest, ShardFile, load_manifest
 from paramserver.storage.metrics import MetricsWriter, read_metrics
 from paramserver.storage.run_folder import RunFolder, create_run_folder
 
 __all__ = [
+    "CHECKPOINTS",
+    "COORDINATOR",
     "MANIFEST",
     "Checkpoint",
     "Manifest",
@@ -20,12 +32,21 @@ __all__ = [
     "RunFolder",
     "ShardFile",
     "SliceValues",
+    "checkpoint_folder",
     "create_run_folder",
+    "finish_checkpoint",
     "json_text",
     "load_manifest",
+    "newest_checkpoint",
     "read_checkpoint",
+    "read_cut",
+    "read_job_record",
     "read_metrics",
+    "remove_old",
     "replacing",
+    "resumed",
+    "write_cut",
+    "write_job_record",
     "write_json",
     "write_manifest",
     "write_shard",

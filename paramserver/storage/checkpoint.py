@@ -65,7 +65,13 @@ class Checkpoint:
 
 
 def write_shard(
-    folder: Path, shard: int, shards: int, slices: Iterable[SliceValues], version: int, generation: int
+    folder: Path,
+    shard: int,
+    shards: int,
+    slices: Iterable[SliceValues],
+    version: int,
+    generation: int,
+    notes: Mapping[str, str] | None = None,
 ) -> ShardFile:
     """Write one shard's file atomically.
 
@@ -76,6 +82,7 @@ def write_shard(
         slices: what it owns. The arrays must not change until this returns.
         version: updates applied to these values.
         generation: of the job's weights.
+        notes: more to keep with them, by name.
 
     Returns:
         What the manifest must know of the file.
@@ -96,15 +103,16 @@ def write_shard(
             )
         state_names = names
         _check_arrays(item)
-        tensors[_weights_name(item.part)] = item.values
-        tensors |= {_state_name(item.part, name): item.state[name] for name in names}
+        tensors[weights_name(item.part)] = item.values
+        tensors |= {state_name(item.part, name): item.state[name] for name in names}
         parts.append(item.part)
     name = f"shard-{shard:04d}-of-{shards:04d}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobError(f"The folder {folder} cannot be created: {error.strerror}.") from error
-    metadata = {"version": str(version), "generation": str(generation), "shard": str(shard)}
+    metadata = dict(notes or {})
+    metadata |= {"version": str(version), "generation": str(generation), "shard": str(shard)}
     sha256 = write_tensor_file(folder / name, tensors, metadata)
     return ShardFile(name, shard, version, generation, sha256, state_names or (), tuple(parts))
 
@@ -151,7 +159,7 @@ def write_manifest(
         for file, reader in zip(manifest.files, readers, strict=True):
             _check_content(file, reader, shapes)
         for part in manifest.slices:
-            values = readers[part.shard].read(_weights_name(part), slice_shape(shapes[part.key], part))
+            values = readers[part.shard].read(weights_name(part), slice_shape(shapes[part.key], part))
             digest.update(value_bytes(values))
     manifest = replace(manifest, weights_sha256=digest.hexdigest())
     save_manifest(folder, manifest)
@@ -169,13 +177,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     manifest = load_manifest(folder)
     shapes = {tensor.key: tensor.shape for tensor in manifest.tensors}
     for file in manifest.files:
-        found = file_sha256(folder / file.name)
-        if found != file.sha256:
-            raise RequestError(
-                f"{folder / file.name} is not the file that the manifest means: expected SHA-256 "
-                f"{file.sha256[:12]}..., found {found[:12]}... It is torn, was changed, or belongs to "
-                f"another checkpoint. Use an earlier checkpoint."
-            )
+        check_file(folder, file)
         with open_tensor_file(folder / file.name) as reader:
             _check_content(file, reader, shapes)
     weights = {key: np.empty(shape, np.float32) for key, shape in shapes.items()}
@@ -187,9 +189,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         with open_tensor_file(folder / file.name) as reader:
             for part in file.slices:
                 shape = slice_shape(shapes[part.key], part)
-                _fill(weights[part.key], part, reader.read(_weights_name(part), shape))
+                _fill(weights[part.key], part, reader.read(weights_name(part), shape))
                 for name, whole in state[part.key].items():
-                    _fill(whole, part, reader.read(_state_name(part, name), shape))
+                    _fill(whole, part, reader.read(state_name(part, name), shape))
     found = tensors_sha256(weights)
     if found != manifest.weights_sha256:
         raise RequestError(
@@ -199,11 +201,28 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(weights, state, manifest)
 
 
-def _weights_name(part: Slice) -> str:
+def check_file(folder: Path, file: ShardFile) -> None:
+    """Refuse a file that is not the one that was written; reads it whole.
+
+    Raises:
+        RequestError: it is missing, torn or changed.
+    """
+    found = file_sha256(folder / file.name)
+    if found != file.sha256:
+        raise RequestError(
+            f"{folder / file.name} is not the file that the manifest means: expected SHA-256 "
+            f"{file.sha256[:12]}..., found {found[:12]}... It is torn, was changed, or belongs to "
+            f"another checkpoint. Use an earlier checkpoint."
+        )
+
+
+def weights_name(part: Slice) -> str:
+    """Return what a slice's weights are called in a file."""
     return f"weights/{part.key}[{part.row_begin}:{part.row_end}]"
 
 
-def _state_name(part: Slice, name: str) -> str:
+def state_name(part: Slice, name: str) -> str:
+    """Return what one of the optimizer's arrays of a slice is called in a file."""
     return f"state/{name}/{part.key}[{part.row_begin}:{part.row_end}]"
 
 
@@ -245,5 +264,5 @@ def _check_content(file: ShardFile, reader: TensorReader, shapes: Mapping[str, t
 
 
 def _names(slices: Sequence[Slice], state_names: Sequence[str]) -> dict[str, Slice]:
-    names = {_weights_name(part): part for part in slices}
-    return names | {_state_name(part, name): part for part in slices for name in state_names}
+    names = {weights_name(part): part for part in slices}
+    return names | {state_name(part, name): part for part in slices for name in state_names}

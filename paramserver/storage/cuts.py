@@ -1,0 +1,232 @@
+"""The checkpoints of a running job: what each shard was, so that it can become that again.
+
+They lie side by side in ``checkpoints``, one folder each. A shard's file holds, beside weights and optimizer
+state, its clocks and verdicts. A cut can be read for other slices than it was written for, so a job can go on
+with another number of shards.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramserver.errors import RequestError
+from paramserver.events import Cut, JobSpec, Outcome, Slice, Snapshot, Verdict
+from paramserver.placement import slice_shape
+from paramserver.storage.checkpoint import (
+    SliceValues,
+    check_file,
+    state_name,
+    weights_name,
+    write_manifest,
+    write_shard,
+)
+from paramserver.storage.manifest import MANIFEST, Manifest, ShardFile, load_manifest
+from paramserver.storage.tensor_file import TensorReader, open_tensor_file
+from paramserver.types import Array, Shapes
+
+CHECKPOINTS = "checkpoints"
+
+
+def checkpoint_folder(run: Path, checkpoint: int) -> Path:
+    """Return where a checkpoint of a run lies.
+
+    Args:
+        run: the run folder.
+        checkpoint: its number, from 0.
+    """
+    return run / CHECKPOINTS / f"{checkpoint:06d}"
+
+
+def write_cut(folder: Path, cut: Cut, shards: int, generation: int) -> ShardFile:
+    """Write one shard's cut.
+
+    Args:
+        folder: of the checkpoint.
+        cut: what to write; its arrays must not change until this returns.
+        shards: how many there are in the job.
+        generation: of the job's weights.
+
+    Raises:
+        JobError: the disk refuses.
+    """
+    items = [
+        SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
+    ]
+    verdicts = {
+        rank: [sequence, asdict(verdict) | {"outcome": verdict.outcome.value}]
+        for rank, (sequence, verdict) in cut.verdicts.items()
+    }
+    notes = {
+        "rounds": str(cut.snapshot.rounds),
+        "clocks": json.dumps(dict(cut.clocks)),
+        "verdicts": json.dumps(verdicts),
+    }
+    return write_shard(folder, cut.shard, shards, items, cut.snapshot.version, generation, notes)
+
+
+def finish_checkpoint(
+    folder: Path, job: JobSpec, files: Iterable[ShardFile], generation: int, rounds: int
+) -> Manifest:
+    """Write the manifest of a checkpoint whose every shard's file is there.
+
+    Raises:
+        RequestError: the files do not make one whole.
+        JobError: the disk refuses.
+    """
+    details = {
+        "model": job.model,
+        "consistency": job.consistency,
+        "learning_rate": job.learning_rate,
+        "schedule": job.schedule,
+        "seed": job.seed,
+        "rounds": rounds,
+        "fingerprint": job.fingerprint(),
+    }
+    return write_manifest(folder, job.tensors, files, generation, job.optimizer, details)
+
+
+def read_cut(folder: Path, shard: int, slices: Sequence[Slice]) -> Cut:
+    """Read what a shard was.
+
+    Args:
+        folder: of the checkpoint.
+        shard: its number now.
+        slices: that it owns now. Where another shard had some of their rows, or all, the cut is put together
+            of several: with the furthest version and clocks among them, so that nothing is applied twice.
+
+    Raises:
+        RequestError: the checkpoint is not finished, torn, changed since, or has other tensors.
+    """
+    manifest = load_manifest(folder)
+    shapes = {tensor.key: tensor.shape for tensor in manifest.tensors}
+    for part in slices:
+        if part.key not in shapes:
+            raise RequestError(f"The checkpoint {folder} has no tensor '{part.key}'.")
+    sources = [file for file in manifest.files if _overlap(file.slices, slices)] or [manifest.files[0]]
+    for file in sources:
+        check_file(folder, file)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(open_tensor_file(folder / file.name)) for file in sources]
+        values: dict[Slice, Array] = {}
+        state: dict[Slice, dict[str, Array]] = {}
+        for part in slices:
+            shape = slice_shape(shapes[part.key], part)
+            values[part] = np.empty(shape, np.float32)
+            state[part] = {name: np.empty(shape, np.float32) for name in manifest.state_names}
+            for file, reader in zip(sources, readers, strict=True):
+                for piece in file.slices:
+                    _copy(piece, part, reader, shapes, values[part], state[part])
+        notes = [_Notes(reader) for reader in readers]
+    clocks: dict[int, int] = {}
+    verdicts: dict[int, tuple[int, Verdict]] = {}
+    for one in notes:
+        clocks |= {rank: max(clock, clocks.get(rank, 0)) for rank, clock in one.clocks.items()}
+        verdicts |= {
+            rank: last for rank, last in one.verdicts.items() if last[0] >= verdicts.get(rank, (-1,))[0]
+        }
+    version = max(file.version for file in sources)
+    return Cut(shard, Snapshot(version, notes[0].rounds, values), state, clocks, verdicts)
+
+
+def newest_checkpoint(run: Path) -> tuple[int, list[str]]:
+    """Find the newest checkpoint of a run that is whole.
+
+    Returns:
+        Its number, and of each newer one a sentence why it cannot be used.
+
+    Raises:
+        RequestError: there is none; the sentence says why.
+    """
+    problems: list[str] = []
+    for number in sorted(_numbers(run), reverse=True):
+        folder = checkpoint_folder(run, number)
+        if not (folder / MANIFEST).exists():
+            continue  # it was never finished
+        try:
+            for file in load_manifest(folder).files:
+                check_file(folder, file)
+        except RequestError as error:
+            problems.append(str(error))
+        else:
+            return number, problems
+    because = f" {problems[0]}" if problems else ""
+    raise RequestError(f"{run} has no checkpoint to go on from.{because}")
+
+
+def remove_old(run: Path, newest: int, keep: int) -> None:
+    """Remove all but the newest checkpoints.
+
+    Args:
+        run: the run folder.
+        newest: the number of the newest one that is whole.
+        keep: how many to keep, >= 1.
+    """
+    whole = [
+        number
+        for number in sorted(_numbers(run))
+        if number <= newest and (checkpoint_folder(run, number) / MANIFEST).exists()
+    ]
+    for number in _numbers(run):
+        if number < min(whole[-keep:], default=0):
+            # Its manifest first: what is left of it after a crash is then no checkpoint.
+            (checkpoint_folder(run, number) / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(checkpoint_folder(run, number), ignore_errors=True)
+
+
+class _Notes:
+    """What a shard's file says beside its tensors."""
+
+    def __init__(self, reader: TensorReader) -> None:
+        try:
+            self.rounds = int(reader.metadata["rounds"])
+            clocks: Mapping[str, int] = json.loads(reader.metadata["clocks"])
+            verdicts: Mapping[str, Any] = json.loads(reader.metadata["verdicts"])
+            self.clocks = {int(rank): int(clock) for rank, clock in clocks.items()}
+            self.verdicts = {
+                int(rank): (int(sequence), Verdict(**(told | {"outcome": Outcome(told["outcome"])})))
+                for rank, (sequence, told) in verdicts.items()
+            }
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise RequestError(
+                f"{reader.path} does not say where its shard's replicas were ({error!r}), so no job can go "
+                "on from it."
+            ) from None
+
+
+def _numbers(run: Path) -> list[int]:
+    try:
+        return [int(entry.name) for entry in (run / CHECKPOINTS).iterdir() if entry.name.isdecimal()]
+    except OSError:
+        return []
+
+
+def _overlap(theirs: Sequence[Slice], ours: Sequence[Slice]) -> bool:
+    return any(_common(a, b) is not None for a in theirs for b in ours)
+
+
+def _common(a: Slice, b: Slice) -> tuple[int, int] | None:
+    begin, end = max(a.row_begin, b.row_begin), min(a.row_end, b.row_end)
+    return (begin, end) if a.key == b.key and begin < end else None
+
+
+def _copy(
+    piece: Slice, part: Slice, reader: TensorReader, shapes: Shapes, values: Array, state: Mapping[str, Array]
+) -> None:
+    """Copy the rows that a piece on disk and a slice have in common."""
+    common = _common(piece, part)
+    if common is None:
+        return
+    shape = slice_shape(shapes[piece.key], piece)
+    here = slice(common[0] - part.row_begin, common[1] - part.row_begin)
+    there = slice(common[0] - piece.row_begin, common[1] - piece.row_begin)
+    for name, out in ((weights_name(piece), values), *((state_name(piece, n), a) for n, a in state.items())):
+        found = reader.read(name, shape)
+        out[here if out.ndim else ...] = found[there if found.ndim else ...]

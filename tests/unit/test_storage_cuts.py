@@ -1,0 +1,161 @@
+"""A cut comes back as it was, also for other shards; a torn checkpoint is passed over."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from paramserver.errors import RequestError
+from paramserver.events import (
+    Cut,
+    JobRecord,
+    JobSpec,
+    Kept,
+    MemberRecord,
+    Outcome,
+    Snapshot,
+    Standing,
+    TensorSpec,
+    Verdict,
+)
+from paramserver.placement import place, rows
+from paramserver.storage import (
+    checkpoint_folder,
+    finish_checkpoint,
+    newest_checkpoint,
+    read_cut,
+    read_job_record,
+    remove_old,
+    resumed,
+    write_cut,
+    write_job_record,
+)
+
+SPECS = (TensorSpec("bias", (5,)), TensorSpec("scale", ()), TensorSpec("weight", (7, 3)))
+JOB = JobSpec(SPECS, optimizer="adam", replicas=2, replicas_max=3)
+RNG = np.random.default_rng(0)
+WEIGHTS, FIRST, SECOND = (
+    {spec.key: np.asarray(RNG.normal(size=spec.shape), np.float32) for spec in SPECS} for _ in range(3)
+)
+APPLIED = Verdict(Outcome.APPLIED, 12, 3)
+DROPPED = Verdict(Outcome.DROPPED, reason="It holds nan.")
+
+
+def cut(shard, shards):
+    parts = [part for part in place(SPECS, shards) if part.shard == shard]
+    return Cut(
+        shard,
+        Snapshot(12 + shard, 4, {part: rows(WEIGHTS[part.key], part) for part in parts}),
+        {part: {"m": rows(FIRST[part.key], part), "v": rows(SECOND[part.key], part)} for part in parts},
+        {0: 6 + shard, 1: 5},
+        {0: (5 + shard, APPLIED), 1: (4, DROPPED)},
+    )
+
+
+def write(run, checkpoint=0, shards=2, generation=1):
+    folder = checkpoint_folder(run, checkpoint)
+    files = [write_cut(folder, cut(shard, shards), shards, generation) for shard in range(shards)]
+    finish_checkpoint(folder, JOB, files, generation, 4)
+    return folder
+
+
+def slices(shard, shards):
+    return [part for part in place(SPECS, shards) if part.shard == shard]
+
+
+def plain(arrays):
+    return {part: array.tolist() for part, array in arrays.items()}
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_cut_comes_back(tmp_path, shard):
+    found, before = read_cut(write(tmp_path), shard, slices(shard, 2)), cut(shard, 2)
+    assert plain(found.snapshot.values) == plain(before.snapshot.values)
+    for part, arrays in before.state.items():
+        assert plain(found.state[part]) == plain(arrays)
+    assert (found.shard, found.snapshot.version, found.snapshot.rounds) == (shard, 12 + shard, 4)
+    assert (found.clocks, found.verdicts) == (before.clocks, before.verdicts)
+
+
+@pytest.mark.parametrize("shards", [1, 3, 5])
+def test_a_cut_of_two_shards_becomes_one_of_others(tmp_path, shards):
+    folder, seen = write(tmp_path), {spec.key: np.full(spec.shape, np.nan, np.float32) for spec in SPECS}
+    for shard in range(shards):
+        found = read_cut(folder, shard, slices(shard, shards))
+        for part, values in found.snapshot.values.items():
+            rows(seen[part.key], part)[...] = values
+            assert found.state[part]["v"].tolist() == rows(SECOND[part.key], part).tolist()
+        assert found.snapshot.version in (12, 13)
+        assert found.clocks[0] == found.snapshot.version - 6, "the clocks are those of the furthest source"
+        assert found.verdicts[0][0] == found.clocks[0] - 1
+    assert {key: array.tolist() for key, array in seen.items()} == {
+        key: array.tolist() for key, array in WEIGHTS.items()
+    }
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="has no tensor 'other'"):
+        read_cut(write(tmp_path), 0, [replace(slices(0, 2)[0], key="other")])
+
+
+def test_the_newest_whole_checkpoint_is_found_and_old_ones_are_removed(tmp_path):
+    for number in range(4):
+        write(tmp_path, number)
+    torn = next(checkpoint_folder(tmp_path, 3).glob("*.safetensors"))
+    torn.write_bytes(torn.read_bytes()[:-4] + b"0000")
+    (checkpoint_folder(tmp_path, 4)).mkdir()  # one that was never finished
+    number, problems = newest_checkpoint(tmp_path)
+    assert number == 2
+    assert len(problems) == 1
+    assert "is not the file that the manifest means" in problems[0]
+    remove_old(tmp_path, 2, keep=2)
+    left = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
+    assert left == ["000001", "000002", "000003", "000004"]
+
+
+def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
+    with pytest.raises(RequestError, match="has no checkpoint to go on from"):
+        newest_checkpoint(tmp_path)
+    folder = write(tmp_path)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(RequestError, match="no checkpoint to go on from.*no sound JSON"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_final_checkpoint_is_none_to_go_on_from(tmp_path):
+    from paramserver.storage import SliceValues, write_shard
+
+    items = [SliceValues(part, rows(WEIGHTS[part.key], part), {}) for part in slices(0, 1)]
+    finish_checkpoint(tmp_path, JOB, [write_shard(tmp_path, 0, 1, items, 3, 0)], 0, 3)
+    with pytest.raises(RequestError, match="does not say where its shard's replicas were"):
+        read_cut(tmp_path, 0, slices(0, 1))
+
+
+RECORD = JobRecord(
+    JOB,
+    generation=2,
+    orders=40,
+    sealed=True,
+    members=(MemberRecord(0, "worker0/0", "abc", 3, Standing.DEAD, True, 2, 17, 90),),
+    kept=Kept(6, 4, {0: 5, 1: 6}),
+    cuts=7,
+)
+
+
+@pytest.mark.parametrize("record", [RECORD, replace(RECORD, kept=None, members=())])
+def test_a_record_comes_back(tmp_path, record):
+    write_job_record(tmp_path, record)
+    assert read_job_record(tmp_path) == record
+
+
+def test_a_new_start_is_no_restart():
+    assert resumed(RECORD).members[0].restarts == -1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": 9}'])
+def test_a_record_that_is_none_is_refused(tmp_path, text):
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_job_record(tmp_path)
+    (tmp_path / "coordinator.json").write_text(text)
+    with pytest.raises(RequestError, match="is not what a coordinator has written"):
+        read_job_record(tmp_path)
