@@ -224,7 +224,15 @@ class Coordinator:
         )
         generation = job.recovery.generation
         return ev.JoinGranted(
-            request, replica, generation, clock, job.spec, job.placement, addresses, job.sealed
+            request,
+            replica,
+            generation,
+            clock,
+            job.spec,
+            job.placement,
+            addresses,
+            job.sealed,
+            self._recovers,
         )
 
     # ------------------------------------------------------------------------- leaving, living and dying

@@ -4,6 +4,9 @@ The first failure counts: its replica leaves with a sentence, which ends the job
 that ends well before its last step, because it has reached its target, is no failure: its replicas leave. A
 replica that is asked to stop from outside does not leave: to the job that is a death, so another may take its
 place, or the others go on.
+
+Where the weights can be recovered, a replica that has left stays until the job is over: a server may still
+be lost, and what the replica has done may have to be done again.
 """
 
 from __future__ import annotations
@@ -13,18 +16,21 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from paramserver.client import Connection, FencedError, Heartbeats
+from paramserver.client import Connection, Heartbeats
 from paramserver.diaries import ReplicaDiary, replica_row
-from paramserver.errors import Failure, JobError, RequestError
+from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import Beat, HeartbeatAnswered, JobSpec
 from paramserver.logs import fields
 from paramserver.storage.trace_file import TraceFile
-from worker.replica import ReplicaLoop, Task
+from worker.replica import ReplacedError, ReplicaLoop, Task
 
 log = logging.getLogger("worker")
 
 LAST_WORD_SECONDS = 1.0
 """How long the last heartbeat of a worker that is being stopped may take."""
+
+FINAL_SECONDS = 300.0
+"""How long the servers may take, after the last step, to write what they keep."""
 
 STRAGGLE_SECONDS = 10.0
 """How long the other replicas may take to end after a failure: the rest of a step."""
@@ -60,8 +66,10 @@ class Pool:
         self._changed = threading.Condition()  # of what it guards
         self._failure: str | None = None  # guarded by _changed
         self._stopping = False  # guarded by _changed
-        self._fenced: list[str] = []  # guarded by _changed
+        self._replaced: list[str] = []  # guarded by _changed; of those whose place another one has taken
+        self._generation = 0  # guarded by _changed; the newest that was heard of
         self._over = False  # guarded by _changed; the job has ended well
+        self._left = 0  # guarded by _changed; how many have left, and wait for the end
         self._left_early = False  # guarded by _changed
         self._running = 0  # guarded by _changed
         self._loops: list[ReplicaLoop] = []
@@ -80,7 +88,9 @@ class Pool:
         ranks = ", ".join(str(loop.client.rank) for loop in self._loops)
         log.info("Joined the job at %s as rank %s.", self._connection.coordinator, ranks)
         seconds = self._loops[0].client.heartbeat_seconds
-        with Heartbeats(self._connection, seconds, self._beats, self._heard, self._fail):
+        with Heartbeats(
+            self._connection, seconds, self._beats, self._heard, self._not_heard, self._patience()
+        ) as self._heartbeats:
             self._running = len(self._loops)
             for loop, name in zip(self._loops, self._names, strict=True):
                 threading.Thread(target=self._run, args=(loop,), name=name, daemon=True).start()
@@ -90,8 +100,8 @@ class Pool:
         if self._stopping:
             with suppress(JobError, RequestError):
                 self._connection.heartbeat(self._beats(), LAST_WORD_SECONDS)
-        if self._failure is None and len(self._fenced) == len(self._loops):
-            self._failure = self._fenced[0]
+        if self._failure is None and len(self._replaced) == len(self._loops):
+            self._failure = self._replaced[0]
         if self._failure is not None:
             raise JobError(self._failure)
         if not self._left_early:
@@ -113,18 +123,15 @@ class Pool:
         """Run one replica in its thread, to whatever end."""
         rank = loop.client.rank
         try:
-            loop.run()
-            # What the coordinator shows of a replica that has left is what it heard last.
-            self._connection.heartbeat([loop.beat()])
-            loop.client.leave(loop.counters())
-        except FencedError as error:
-            self._note_fenced(loop, error)
+            while not self._train(loop):
+                pass
+        except ReplacedError as error:
+            log.warning("Replica %d ends here. %s", rank, error, extra=fields(rank=rank))
+            with self._changed:
+                self._replaced.append(str(error))
         except (RequestError, JobError) as error:
             log.debug("Replica %d ended.", rank, exc_info=True, extra=fields(rank=rank))
-            if isinstance(error, JobError) and self._is_over(loop, error):
-                self._leave_early(loop)
-            else:
-                self._give_up(loop, str(error))
+            self._give_up(loop, str(error))
         except Exception as error:
             log.debug("Replica %d ended.", rank, exc_info=True, extra=fields(rank=rank))
             self._give_up(loop, f"The worker failed inside: {type(error).__name__}: {error}.")
@@ -133,18 +140,50 @@ class Pool:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def _is_over(self, loop: ReplicaLoop, error: JobError) -> bool:
-        """Say whether what looks like a failure to a replica is the good end of its job."""
-        with self._changed:
-            over, done = self._over, self._stopping or self._failure is not None
-        if over or done or error.failure is not Failure.ENDED:
-            return over and not done
+    def _train(self, loop: ReplicaLoop) -> bool:
+        """Let a replica train to its last step or to the job's end; return False if it has to go on."""
+        ended: JobError | None = None
         try:
-            self._heard(self._connection.heartbeat([loop.beat()]))
-        except (RequestError, JobError):
+            loop.run()
+            # What the coordinator shows of a replica that has left is what it heard last.
+            self._connection.heartbeat([loop.beat()])
+            loop.client.leave(loop.counters())
+        except RequestError as error:
+            if error.fault is not Fault.UNKNOWN:
+                raise
+            loop.rejoin(loop.client.granted.generation, str(error))  # believed dead before it could leave
             return False
+        except JobError as error:
+            if error.failure is not Failure.ENDED:
+                raise
+            ended = error
+        if ended is None and not loop.client.granted.recovers:
+            return True
+        generation = self._await_end(loop, left=ended is None)
+        if generation > loop.client.granted.generation:
+            loop.rejoin(generation, "The weights were recovered after it had finished.")
+            return False
+        if ended is not None:
+            if not self._over or self._stopping:
+                raise ended
+            self._leave_early(loop)
+        return True
+
+    def _await_end(self, loop: ReplicaLoop, left: bool) -> int:
+        """Wait until the job is over, or has failed, or begins anew; return the newest generation."""
+        before = loop.client.granted.generation
+        self._heartbeats.hurry()
         with self._changed:
-            return self._over
+            self._left += left
+            self._changed.wait_for(
+                lambda: self._over or self._failure is not None or self._generation > before,
+                FINAL_SECONDS + self._patience(),
+            )
+            self._left -= left
+            return before if self._over or self._failure is not None else self._generation
+
+    def _patience(self) -> float:
+        return self._loops[0].client.granted.patience_seconds
 
     def _leave_early(self, loop: ReplicaLoop) -> None:
         with self._changed:
@@ -163,16 +202,6 @@ class Pool:
                 log.debug("The coordinator could not be told: %s", error)
         self._fail(sentence)
 
-    def _note_fenced(self, loop: ReplicaLoop, error: FencedError) -> None:
-        """End a replica that counts no more; where nobody is to go on without it, end the others, too."""
-        if self._spec.on_death == "drop":
-            rank = loop.client.rank
-            log.warning("Replica %d ends here. %s", rank, error, extra=fields(rank=rank))
-            with self._changed:
-                self._fenced.append(str(error))
-        else:
-            self._fail(str(error))
-
     def _fail(self, sentence: str) -> None:
         with self._changed:
             if self._failure is None:
@@ -188,6 +217,16 @@ class Pool:
     def _heard(self, answer: HeartbeatAnswered) -> None:
         if answer.ended and answer.reason:
             self._fail(answer.reason)
-        elif answer.ended:
-            with self._changed:
+        with self._changed:
+            self._over = self._over or (answer.ended and not answer.reason)
+            self._generation = max(self._generation, answer.generation)
+            self._changed.notify_all()
+
+    def _not_heard(self, sentence: str) -> None:
+        """Take a coordinator that is gone for a failure, unless there was nothing left to do here."""
+        with self._changed:
+            if self._left == self._running:
                 self._over = True
+                self._changed.notify_all()
+                return
+        self._fail(sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from paramserver.client import FencedError, ReplicaClient
 from paramserver.diaries import ReplicaDiary
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import Fault, JobError, RequestError
 from paramserver.events import NOBODY, Beat, Counters, Outcome, Phase, PullParked, Verdict
 from paramserver.rows import Gradients
 from paramserver.session import Pulled
@@ -18,6 +19,12 @@ from paramserver.tally import Tally
 from paramserver.training import Pull, Push, Step, training
 from paramserver.types import Tensors
 from worker.prefetch import Prefetch
+
+log = logging.getLogger("worker")
+
+
+class ReplacedError(JobError):
+    """Another process has taken a replica's place, so nothing is left for this one to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +81,52 @@ class ReplicaLoop:
         """Train from the clock that the join gave to the last step, and wait for what becomes of that.
 
         Raises:
-            FencedError: this replica counts no more.
             RequestError: data or model are not in order.
+            ReplacedError: another process has taken this replica's place.
             JobError: something failed, or it was told to stop.
         """
         try:
-            if self.client.rank == 0 and not self.client.sealed:
-                self.client.initialise(self._task.initial())
-            self._train(self.client.clock)
+            while True:
+                try:
+                    if self.client.rank == 0 and not self.client.sealed:
+                        self.client.initialise(self._task.initial())
+                    return self._train(self.client.clock)
+                except FencedError as error:
+                    self.rejoin(error.generation, str(error))
         finally:
             with self._lock:
                 self._tally.lost()
                 self._tally.enter(Phase.IDLE, time.monotonic())
             if self._diary is not None:
                 self._diary.end(self._now())
+
+    def rejoin(self, generation: int, reason: str) -> None:
+        """Take part again, at the clock that the coordinator gives.
+
+        Args:
+            generation: the newest that was heard of.
+            reason: why that has to be, as a sentence.
+
+        Raises:
+            ReplacedError: another process has taken this replica's place.
+            JobError: nobody answered, or the job is over.
+        """
+        log.info("Replica %d joins again. %s", self.client.rank, reason)
+        with self._lock:
+            self._tally.lost()
+            self._tally.enter(Phase.IDLE, time.monotonic())
+        if self._diary is not None:
+            self._diary.end(self._now())
+        try:
+            self.client.rejoin(generation)
+        except RequestError as error:
+            if error.fault is Fault.PRECONDITION:
+                raise ReplacedError(str(error)) from error
+            raise
+        with self._lock:
+            self._clock = self.client.clock
+        replica, clock = self.client.replica, self.client.clock
+        log.info("Replica %d, incarnation %d, goes on at clock %d.", replica.rank, replica.incarnation, clock)
 
     def stop(self, reason: str) -> None:
         """Wait for no batch any more; the connection has to be stopped beside. Any thread may call."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import grpc
@@ -40,6 +41,9 @@ OWN_LANE = ("grpc.use_local_subchannel_pool", 1)
 
 PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """How long to wait before each repetition of a call that failed without an answer; then it has failed."""
+
+PATIENT_PAUSE_SECONDS = 1.0
+"""Between two attempts to reach a server that may come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,20 @@ class Channels:
     def _check(self) -> None:
         if self._stopped.is_set():
             raise JobError(self._reason, Failure.ENDED)
+
+
+def pauses(patience_seconds: float = 0.0) -> Iterator[float]:
+    """Give the pauses before each repetition of a call.
+
+    Args:
+        patience_seconds: repeat for so long, and in any case as often as `PAUSES_SECONDS` says.
+    """
+    left = max(patience_seconds, sum(PAUSES_SECONDS))
+    for pause in chain(PAUSES_SECONDS, repeat(PATIENT_PAUSE_SECONDS)):
+        if left <= 0:
+            return
+        yield pause
+        left -= pause
 
 
 def may_repeat(error: JobError) -> bool:

@@ -110,8 +110,9 @@ class Connection:
             RequestError: the job differs from the one that is trained, or cannot be.
             JobError: no server answered in time, or the job is over.
         """
-        reply = self._join(name, job, deadline_seconds)
-        return ReplicaClient(self, self._channels, reply, self._limits)
+        attempt = uuid.uuid4().hex
+        reply = self.ask_to_join(encode_join(name, attempt, job), deadline_seconds)
+        return ReplicaClient(self, self._channels, reply, self._limits, name, attempt)
 
     def observe(self, name: str, deadline_seconds: float = 60.0, *, scores: bool = False) -> ObserverClient:
         """Take part as an observer, who only reads; blocks until there is a job, or the deadline.
@@ -124,7 +125,7 @@ class Connection:
         Raises:
             JobError: there was no job in time, or it is over.
         """
-        reply = self._join(name, None, deadline_seconds, scores)
+        reply = self.ask_to_join(encode_join(name, uuid.uuid4().hex, None, scores), deadline_seconds)
         return ObserverClient(self, self._channels, reply, self._limits)
 
     def heartbeat(self, beats: Iterable[Beat], deadline_seconds: float | None = None) -> HeartbeatAnswered:
@@ -190,12 +191,20 @@ class Connection:
         """End all calls and close the channels."""
         self._channels.close()
 
+<<<<<<< HEAD
     def _join(
         self, name: str, job: JobSpec | None, deadline_seconds: float, scores: bool = False
     ) -> pb.JoinReply:
         message = encode_join(name, uuid.uuid4().hex, job, scores)
         told = time.monotonic()
         deadline = told + deadline_seconds
+=======
+    def ask_to_join(self, message: pb.JoinRequest, deadline_seconds: float) -> pb.JoinReply:
+        """Send a join until it is answered; what `join`, `observe` and `ReplicaClient.rejoin` do."""
+        name = message.name
+        server = self._channels.server(self.coordinator)
+        deadline = time.monotonic() + deadline_seconds
+>>>>>>> bc39f30 (Let replicas join again, and stay until the job is over)
         for pause in chain(PAUSES_SECONDS, cycle([JOIN_PAUSE_SECONDS])):
             left = max(0.01, deadline - time.monotonic())
             try:
@@ -243,14 +252,19 @@ class _Client:
     def __init__(
         self, connection: Connection, channels: Channels, reply: pb.JoinReply, limits: Limits
     ) -> None:
+        self.heartbeat_seconds: float = reply.heartbeat_seconds
+        self.connection = connection
+        self._channels = channels
+        self._limits = limits
+        self._take(reply)
+
+    def _take(self, reply: pb.JoinReply) -> None:
+        """Be what the coordinator says."""
         self.granted: JoinGranted = decode_granted(reply)
         self.job: JobSpec = self.granted.job
         self.sealed = self.granted.sealed
-        self.heartbeat_seconds: float = reply.heartbeat_seconds
-        self.connection = connection
         self.session = Session(self.granted, Buffers().empty)
-        self._channels = channels
-        self._transfers = Transfers(channels, self.session, limits)
+        self._transfers = Transfers(self._channels, self.session, self._limits)
 
 
 class ReplicaClient(_Client):
@@ -263,14 +277,46 @@ class ReplicaClient(_Client):
     """
 
     def __init__(
-        self, connection: Connection, channels: Channels, reply: pb.JoinReply, limits: Limits
+        self,
+        connection: Connection,
+        channels: Channels,
+        reply: pb.JoinReply,
+        limits: Limits,
+        name: str,
+        attempt: str,
     ) -> None:
         super().__init__(connection, channels, reply, limits)
+        self._name = name
+        self._attempt = attempt
+
+    def _take(self, reply: pb.JoinReply) -> None:
+        super()._take(reply)
         if self.granted.replica is None:
-            raise JobError(f"The server at {connection.coordinator} gave a replica no rank.")
+            raise JobError(f"The server at {self.connection.coordinator} gave a replica no rank.")
         self.replica: Replica = self.granted.replica
         self.rank = self.replica.rank
         self.clock = self.granted.clock
+
+    def rejoin(self, generation: int) -> None:
+        """Take part again after having been fenced, or after the weights were recovered.
+
+        What `replica`, `clock` and the placement are may change. Blocks until the job goes on, or as long as
+        it would wait for a lost server.
+
+        Args:
+            generation: the newest that was heard of.
+
+        Raises:
+            RequestError: another process has taken this replica's place meanwhile.
+            JobError: nobody answered, or the job is over.
+        """
+        incarnation = 0
+        if generation <= self.granted.generation:
+            # It was believed dead. Unless somebody else is there by now, it is its own replacement.
+            self._attempt, incarnation = uuid.uuid4().hex, self.replica.incarnation
+        message = encode_join(self._name, self._attempt, self.job, incarnation=incarnation)
+        seconds = max(self.granted.patience_seconds, self._limits.call)
+        self._take(self.connection.ask_to_join(message, seconds))
 
     def initialise(self, values: Tensors) -> bool:
         """Stage the first weights on every shard.

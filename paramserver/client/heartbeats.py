@@ -17,6 +17,9 @@ log = logging.getLogger("client")
 SILENCE_BEATS = 30
 """So many heartbeats without an answer mean that the coordinator is gone."""
 
+HURRIED_SECONDS = 0.2
+"""Between two heartbeats of somebody who only waits for the end."""
+
 LATE_SECONDS = 5.0
 """How long an answer may take before the next heartbeat is sent."""
 
@@ -30,6 +33,7 @@ class Heartbeats:
         beats: returns what to say of each replica; called in the thread.
         on_answer: told what the coordinator says; called in the thread.
         on_silence: told a sentence once the coordinator has not answered for long; called in the thread.
+        patience_seconds: how long that is at least.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class Heartbeats:
         beats: Callable[[], Sequence[Beat]],
         on_answer: Callable[[HeartbeatAnswered], None] = lambda answer: None,
         on_silence: Callable[[str], None] = lambda sentence: None,
+        patience_seconds: float = 0.0,
     ) -> None:
         self._connection = connection
         self._seconds = seconds
         self._beats = beats
         self._on_answer = on_answer
         self._on_silence = on_silence
+        self._silence_seconds = max(seconds * SILENCE_BEATS, patience_seconds)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
 
@@ -56,6 +62,10 @@ class Heartbeats:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def hurry(self) -> None:
+        """Send more of them from now on, to hear of the job's end soon after it has come."""
+        self._seconds = min(self._seconds, HURRIED_SECONDS)
 
     def stop(self) -> None:
         """Send no more; blocks for a moment where one is under way."""
@@ -69,7 +79,7 @@ class Heartbeats:
                 answer = self._connection.heartbeat(self._beats(), max(self._seconds, LATE_SECONDS))
             except (JobError, RequestError) as error:
                 log.debug("A heartbeat failed: %s", error)
-                if time.monotonic() > answered + self._seconds * SILENCE_BEATS:
+                if time.monotonic() > answered + self._silence_seconds:
                     self._on_silence(str(error))
                     return
             else:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from paramserver.client.channels import PAUSES_SECONDS, Channels, Limits, Server, may_repeat
+from paramserver.client.channels import Channels, Limits, Server, may_repeat, pauses
 from paramserver.errors import JobError, RequestError
 from paramserver.events import (
     NOBODY,
@@ -68,6 +68,7 @@ class Transfers:
         self._session = session
         self._limits = limits
         self._addresses = session.granted.addresses
+        self._patience_seconds = session.granted.patience_seconds
         self._announced = {
             shard: slice_headers(session.slices(shard), session.shapes) for shard in range(session.shards)
         }
@@ -84,7 +85,7 @@ class Transfers:
             JobError: no answer, or the job has ended.
             RequestError: a server refused.
         """
-        pauses = iter(PAUSES_SECONDS)
+        rests = pauses(self._patience_seconds)
         heard = False
 
         def note(parked: PullParked | None) -> None:
@@ -97,8 +98,8 @@ class Transfers:
                 return attempt(note)
             except JobError as error:
                 if heard:  # A server that says why it waits is alive, so the patience begins anew.
-                    pauses, heard = iter(PAUSES_SECONDS), False
-                self._pause_before_repeating(error, pauses)
+                    rests, heard = pauses(self._patience_seconds), False
+                self._pause_before_repeating(error, rests)
 
     def read_all(self, exchange: PullExchange, on_waiting: OnWaiting) -> Pulled:
         """Read all shards at once, one time."""
@@ -186,7 +187,7 @@ class Transfers:
     def _send(self, bodies: Bodies) -> dict[int, bytes]:
         """Send to all shards at once; send again what failed without an answer, after a pause."""
         replies: dict[int, bytes] = {}
-        pauses = iter(PAUSES_SECONDS)
+        rests = pauses(self._patience_seconds)
         missing = dict(bodies)
         while missing:
             calls = {shard: self._begin_sending(shard, *body) for shard, body in missing.items()}
@@ -206,7 +207,7 @@ class Transfers:
             if final is not None:
                 raise final
             if unanswered is not None:
-                self._pause_before_repeating(unanswered, pauses)
+                self._pause_before_repeating(unanswered, rests)
         return replies
 
     def _begin_sending(
@@ -238,9 +239,9 @@ class Transfers:
 
         return finish
 
-    def _pause_before_repeating(self, error: JobError, pauses: Iterator[float]) -> None:
+    def _pause_before_repeating(self, error: JobError, rests: Iterator[float]) -> None:
         """Wait a little; raise the error where it is final or there were enough attempts."""
-        pause = next(pauses, None) if may_repeat(error) else None
+        pause = next(rests, None) if may_repeat(error) else None
         if pause is None:
             raise error
         self._channels.pause(pause)

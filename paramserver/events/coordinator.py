@@ -169,6 +169,7 @@ class JoinGranted:
     """Answer a join: who you are, where to begin, and where everything lies.
 
     ``replica`` is None for an observer. ``addresses`` has the address of each shard's server, by shard.
+    ``recovers`` says that a server which is lost may come back.
     """
 
     request: int
@@ -179,6 +180,12 @@ class JoinGranted:
     placement: tuple[Slice, ...]
     addresses: tuple[str, ...]
     sealed: bool
+    recovers: bool = False
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a server that does not answer is to be asked again before it is given up."""
+        return self.job.lease_seconds + self.job.restart_timeout_seconds if self.recovers else 0.0
 
 
 @dataclass(frozen=True, slots=True)

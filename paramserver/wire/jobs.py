@@ -183,6 +183,7 @@ def encode_granted(granted: JoinGranted, heartbeat_seconds: float) -> pb.JoinRep
         heartbeat_seconds=heartbeat_seconds,
         chunk_bytes_max=CHUNK_BYTES_MAX,
         rows_max=ROWS_MAX,
+        recovers=granted.recovers,
     )
 
 
@@ -200,6 +201,7 @@ def decode_granted(message: pb.JoinReply, request: int = 0) -> JoinGranted:
         placement=decode_slices(message.placement),
         addresses=tuple(message.addresses),
         sealed=message.sealed,
+        recovers=message.recovers,
     )
 
 

@@ -362,6 +362,7 @@ class JoinReply(google.protobuf.message.Message):
     HEARTBEAT_SECONDS_FIELD_NUMBER: builtins.int
     CHUNK_BYTES_MAX_FIELD_NUMBER: builtins.int
     ROWS_MAX_FIELD_NUMBER: builtins.int
+    RECOVERS_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """repeat it in every pull and push"""
     clock: builtins.int
@@ -376,6 +377,8 @@ class JoinReply(google.protobuf.message.Message):
     """most `data` that a server takes in the chunks of one message, in bytes"""
     rows_max: builtins.int
     """most single rows that one pull or push of a shard may name"""
+    recovers: builtins.bool
+    """a server that is lost may come back: ask it again for as long as the job waits"""
     @property
     def replica(self) -> global___Replica:
         """absent for an observer"""
@@ -406,9 +409,10 @@ class JoinReply(google.protobuf.message.Message):
         heartbeat_seconds: builtins.float = ...,
         chunk_bytes_max: builtins.int = ...,
         rows_max: builtins.int = ...,
+        recovers: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job", "replica", b"replica"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "chunk_bytes_max", b"chunk_bytes_max", "clock", b"clock", "fingerprint", b"fingerprint", "generation", b"generation", "heartbeat_seconds", b"heartbeat_seconds", "job", b"job", "placement", b"placement", "replica", b"replica", "rows_max", b"rows_max", "sealed", b"sealed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "chunk_bytes_max", b"chunk_bytes_max", "clock", b"clock", "fingerprint", b"fingerprint", "generation", b"generation", "heartbeat_seconds", b"heartbeat_seconds", "job", b"job", "placement", b"placement", "recovers", b"recovers", "replica", b"replica", "rows_max", b"rows_max", "sealed", b"sealed"]) -> None: ...
 
 global___JoinReply = JoinReply
 

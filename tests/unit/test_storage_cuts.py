@@ -118,7 +118,7 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
         newest_checkpoint(tmp_path)
     folder = write(tmp_path)
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(RequestError, match="no checkpoint to go on from.*no sound JSON"):
+    with pytest.raises(RequestError, match=r"no checkpoint to go on from.*no sound JSON"):
         newest_checkpoint(tmp_path)
 
 
