@@ -154,7 +154,7 @@ class Pool:
             loop.rejoin(loop.client.granted.generation, str(error))  # believed dead before it could leave
             return False
         except JobError as error:
-            if error.failure is not Failure.ENDED:
+            if error.failure is not Failure.ENDED or not self._job_has_ended():
                 raise
             ended = error
         if ended is None and not loop.client.granted.recovers:
@@ -168,6 +168,17 @@ class Pool:
                 raise ended
             self._leave_early(loop)
         return True
+
+    def _job_has_ended(self) -> bool:
+        """Say whether what looks like a failure to a replica is the end of its job."""
+        with self._changed:
+            if self._over or self._stopping or self._failure is not None:
+                return self._over and not self._stopping and self._failure is None
+        try:
+            status = self._connection.status(repeat=False).job
+        except (RequestError, JobError):
+            return False
+        return status is not None and status.ended
 
     def _await_end(self, loop: ReplicaLoop, left: bool) -> int:
         """Wait until the job is over, or has failed, or begins anew; return the newest generation."""

@@ -191,20 +191,11 @@ class Connection:
         """End all calls and close the channels."""
         self._channels.close()
 
-<<<<<<< HEAD
-    def _join(
-        self, name: str, job: JobSpec | None, deadline_seconds: float, scores: bool = False
-    ) -> pb.JoinReply:
-        message = encode_join(name, uuid.uuid4().hex, job, scores)
-        told = time.monotonic()
-        deadline = told + deadline_seconds
-=======
     def ask_to_join(self, message: pb.JoinRequest, deadline_seconds: float) -> pb.JoinReply:
         """Send a join until it is answered; what `join`, `observe` and `ReplicaClient.rejoin` do."""
         name = message.name
-        server = self._channels.server(self.coordinator)
-        deadline = time.monotonic() + deadline_seconds
->>>>>>> bc39f30 (Let replicas join again, and stay until the job is over)
+        told = time.monotonic()
+        deadline = told + deadline_seconds
         for pause in chain(PAUSES_SECONDS, cycle([JOIN_PAUSE_SECONDS])):
             left = max(0.01, deadline - time.monotonic())
             try:

@@ -99,7 +99,7 @@ def test_a_leave_whose_answer_is_lost_is_repeated(proxy: Proxy, connection: Conn
 def test_repetitions_come_to_an_end(
     proxy: Proxy, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paramserver.client.transfers.PAUSES_SECONDS", (0.0, 0.01))
+    monkeypatch.setattr("paramserver.client.channels.PAUSES_SECONDS", (0.0, 0.01))
     replica = connection.join("w/0", JOB)
     replica.initialise(constant(replica, 1.0))
     replica.pull(0)

@@ -32,7 +32,7 @@ def connection() -> Iterator[Connection]:
 def test_before_there_is_a_job_and_before_there_are_weights(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paramserver.client.transfers.PAUSES_SECONDS", (0.0, 0.01))
+    monkeypatch.setattr("paramserver.client.channels.PAUSES_SECONDS", (0.0, 0.01))
     with pytest.raises(JobError, match="There is no job yet") as failed:
         connection.observe("eye", deadline_seconds=0.2)
     assert connection.coordinator in str(failed.value)

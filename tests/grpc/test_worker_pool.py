@@ -198,7 +198,7 @@ def watch_until_waiting(connection: Connection) -> None:
 
 
 def test_a_server_that_dies_ends_the_pool(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paramserver.client.transfers.PAUSES_SECONDS", (0.0, 0.01))
+    monkeypatch.setattr("paramserver.client.channels.PAUSES_SECONDS", (0.0, 0.01))
     spec, task = make_task(JOB, SPLITS, MODEL)
     with Connection(server.address) as connection:
         running = Running(connection, spec, task, 0)
@@ -222,7 +222,7 @@ def test_a_replica_that_was_replaced_ends_with_a_sentence(server: ServerProcess,
         first = Running(one, spec, task, 0, threads=1)
         watch_until_waiting(one)
         two.join("worker0/0", spec)
-        assert "Replica 0, incarnation 1, counts no more" in str(first.wait())
+        assert "incarnation 2 has taken its place" in str(first.wait())
         two.join("worker1/0", spec).leave(failure="The test is over.")
 
 
