@@ -1,7 +1,7 @@
 # The steps of CI by name, for people. `make` lists them.
 PYTHON ?= python3
 
-.PHONY: list install test long lint types layers proto proto-check wheel check
+.PHONY: list install test long lint types layers compose-check proto proto-check wheel check
 
 list:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -25,6 +25,9 @@ types: ## static types
 layers: ## who may import whom
 	lint-imports
 
+compose-check: ## compose.yaml against the Compose Specification
+	check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+
 # The virtual path makes the generated modules import each other by their place in the package.
 proto: ## generate paramserver/wire/*_pb2* from proto/
 	$(PYTHON) -m grpc_tools.protoc -Iparamserver/wire=proto --python_out=. --grpc_python_out=. \
@@ -37,4 +40,4 @@ wheel: ## build the wheel and look inside
 	$(PYTHON) -m build --wheel
 	$(PYTHON) -m zipfile -l dist/*.whl | grep -E 'digits.npz|paramserver_pb2.py$$|py.typed'
 
-check: lint types layers proto-check test ## all of it but the wheel
+check: lint types layers compose-check proto-check test ## all of it but the wheel

@@ -20,7 +20,7 @@ from paramserver.events import JobSpec, TensorSpec
 from paramserver.optim import OPTIMIZERS, build_optimizer, optimizer_name
 from paramserver.types import Shapes
 
-ENGINES = ("local", "sequential", "sim")
+ENGINES = ("local", "sequential", "sim", "compose")
 ON_DEATH = ("auto", "restart", "drop")
 
 
@@ -53,8 +53,8 @@ class Job:
         epochs: passes over the training set, >= 1.
         target_accuracy: the job ends once the validation accuracy reaches it; 0: after its epochs.
         seed: of all chance, >= 0.
-        engine: ``local`` (processes on this machine), ``sequential`` (one plain loop) or ``sim`` (virtual
-            time).
+        engine: ``local`` (processes on this machine), ``sequential`` (one plain loop), ``sim`` (virtual
+            time) or ``compose`` (containers).
         on_death: ``restart``, ``drop``, or ``auto``: restart for sync, drop for async and ssp.
         lease_seconds: a replica unheard of for this long is dead.
         step_timeout: seconds that one step may take.

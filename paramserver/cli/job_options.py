@@ -123,7 +123,7 @@ JOB_OPTIONS = (
         "engine",
         str,
         "local",
-        "local (processes on this machine), sequential (one plain loop) or sim (virtual time).",
+        "local (processes here), sequential (one plain loop), sim (virtual time) or compose (containers).",
         RUN,
         "NAME",
     ),

@@ -13,14 +13,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from paramserver.errors import JobError
 from paramserver.logs import said
 
-TERMINATE_SECONDS = 5.0
-"""How long a child that is asked to end may take before it is killed."""
+TERMINATE_SECONDS = 15.0
+"""How long a child that is asked to end may take before it is killed: a server saves the run first."""
 
 KILL_SECONDS = 5.0
 """How long the kernel may take to end a child that is killed, before it is given up (a stuck disk)."""
@@ -61,7 +62,7 @@ class Child:
 
     def find(self, pattern: str) -> str | None:
         """Return the first group of a pattern in what a whole line of its log says, or None."""
-        for line in self.log.read_text(errors="replace").splitlines(keepends=True):
+        for line in self.logs().splitlines(keepends=True):
             if line.endswith("\n") and (found := re.fullmatch(pattern, said(line.rstrip("\n")))):
                 return found[1]
         return None
@@ -86,6 +87,20 @@ class Child:
         words = self.last_line()
         return f"The process of {self.name} {how}." + (f" Its last words: {words}" if words else "")
 
+    def wait(self, seconds: float) -> int | None:
+        """Wait for its end, but no longer than this, and return `code`."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.code
+
+    def logs(self) -> str:
+        """Return what it has written to standard output and error."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Send it SIGTERM, unless it has ended."""
+        self.signal(signal.SIGTERM)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""
         self._process.send_signal(number)
@@ -101,13 +116,11 @@ class Children:
 
     Args:
         logs: folder of their logs.
-        environment: variables that they get beside those of this process.
         hurry: asked while they are being stopped; once it is true, they are killed at once.
     """
 
-    def __init__(self, logs: Path, environment: Mapping[str, str], hurry: Callable[[], bool]) -> None:
+    def __init__(self, logs: Path, hurry: Callable[[], bool]) -> None:
         self._logs = logs
-        self._environment = environment
         self._hurry = hurry
         self.all: list[Child] = []
 
@@ -119,18 +132,19 @@ class Children:
     ) -> None:
         self.stop()
 
-    def start(self, name: str, command: list[str]) -> Child:
+    def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
         """Start one.
 
         Args:
             name: for people; without spaces it names the log.
             command: its command line.
+            environment: variables that it gets beside those of this process.
 
         Raises:
             JobError: it cannot be started.
         """
         log = self._logs / f"{name.replace(' ', '')}.log"
-        child = Child(name, command, log, self._environment)
+        child = Child(name, command, log, environment)
         self.all.append(child)
         return child
 
@@ -148,7 +162,7 @@ class Children:
         Blocks at most ``TERMINATE_SECONDS`` plus ``KILL_SECONDS``.
         """
         for child in reversed(self.running()):
-            child.signal(signal.SIGTERM)
+            child.stop()
         self._await_end(TERMINATE_SECONDS, self._hurry)
         for child in self.running():
             child.signal(signal.SIGKILL)

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from paramserver.errors import JobError, RequestError
-from paramserver.events import JobStatus, Score
-from paramserver.launch.addresses import remove_addresses, write_addresses
+from paramserver.events import JobStatus
+from paramserver.launch.addresses import remove_addresses
 from paramserver.launch.children import Child, Children, names
+from paramserver.launch.engine import start_all
 from paramserver.launch.interruption import Interrupted, Interruption
-from paramserver.launch.programs import blas_environment, command
+from paramserver.launch.local_engine import EVALUATOR, LOOK_SECONDS, LocalEngine
+from paramserver.launch.outcome import complete, read_summary
+from paramserver.launch.programs import blas_environment
 from paramserver.launch.progress import Reporter
 from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.traces import Traces
-from paramserver.models import score
-from paramserver.storage import RunFolder, read_checkpoint
+from paramserver.storage import RunFolder
 from paramserver.workload import Workload
 
 if TYPE_CHECKING:
     from paramserver.launch.watch import Watch
 
-EVALUATOR = "evaluator"
-
 POLL_SECONDS = 0.3
-LOOK_SECONDS = 0.02
-"""Between two looks at a log for the port of a server that comes up."""
 
 SETTLE_SECONDS = 5.0
 """Once something has failed, how long the others may take to say why: long enough for the coordinator to tell
 everyone and to write its summary."""
-
-SCORE_SECONDS = 60.0
-"""How long the coordinator waits for the evaluator's score at the end: a pass over the test set."""
 
 FINISH_SECONDS = 420.0
 """From the job's end to that of its last process: the coordinator's 300 s for checkpoints, and the score."""
@@ -67,10 +60,9 @@ def run_processes(
         JobError: the job failed, or one of its processes ended badly.
         Interrupted: a signal came.
     """
-    environment = blas_environment(plan.job.blas_threads)
     traces = Traces(folder, plan.job.trace)
     try:
-        with Children(folder.logs, environment, lambda: interruption.count > 1) as children:
+        with Children(folder.logs, lambda: interruption.count > 1) as children:
             launch = _Launch(plan, folder, children, traces, interruption, reporter, telemetry)
             try:
                 launch.start()
@@ -82,7 +74,7 @@ def run_processes(
             traces.merge()
         raise
     traces.merge()
-    return _complete(plan, folder)
+    return complete(plan, folder)
 
 
 class _Launch:
@@ -109,18 +101,19 @@ class _Launch:
     def start(self) -> None:
         """Start the coordinator, and once it listens all the others."""
         job = self._plan.job
-        coordinator = self._start_server(0)
-        self._address = self._await_line(coordinator, r"listening (\S+)")
-        servers = [coordinator, *(self._start_server(index) for index in range(1, job.servers))]
-        metrics = []
-        if self._telemetry.metrics_port is not None:
-            metrics = [self._await_line(server, r"metrics (\S+)") for server in servers]
-            self._reporter.note(f"Metrics are served at {' and '.join(metrics)}.")
-        write_addresses(self._folder, self._address, metrics)
-        self._start_worker(EVALUATOR, 0, "--evaluate")
-        for index in range(job.workers):
-            name = f"worker {index}"
-            self._start_worker(name, index, *self._traces.options(name))
+        engine = LocalEngine(
+            self._plan,
+            self._folder,
+            self._children,
+            self._traces,
+            self._telemetry,
+            self._interruption,
+            self._start_deadline,
+        )
+        start_all(engine, job.servers, job.workers, blas_environment(job.blas_threads))
+        self._address = engine.address
+        if engine.metrics:
+            self._reporter.note(f"Metrics are served at {' and '.join(engine.metrics)}.")
 
     def follow(self) -> None:
         """Show how the job goes until every process has ended well.
@@ -148,40 +141,6 @@ class _Launch:
                     raise JobError(f"{complaint} Still running: {names(self._awaited())}.")
             if self._bad():
                 self._fail(watch, vigil)
-
-    def _start_server(self, index: int) -> Child:
-        job = self._plan.job
-        arguments = ["--listen", "127.0.0.1:0", "--server", str(index), "--servers", str(job.servers)]
-        arguments += ["--shards", str(job.shards), "--out", str(self._folder.path), "--exit-with-parent"]
-        arguments += self._telemetry.options(index)
-        if index:
-            arguments += ["--coordinator", self._address]
-        else:
-            arguments += ["--score-grace-seconds", str(SCORE_SECONDS)]
-        name = f"server {index}"
-        return self._children.start(name, command("server", arguments + self._traces.options(name)))
-
-    def _start_worker(self, name: str, index: int, *more: str) -> None:
-        job = self._plan.job
-        arguments = ["--connect", self._address, "--job", str(self._folder.path / "job.toml")]
-        arguments += ["--worker", str(index), "--threads", str(job.threads), "--exit-with-parent", *more]
-        arguments += ["--join-timeout-seconds", str(job.start_timeout), *self._telemetry.options()]
-        if job.code:
-            arguments += ["--code", job.code]
-        self._children.start(name, command("worker", arguments))
-
-    def _await_line(self, server: Child, pattern: str) -> str:
-        """Wait until a server has said where it listens, and return what it said."""
-        while (found := server.find(pattern)) is None:
-            if server.code is not None:
-                raise JobError(server.epitaph())
-            if time.monotonic() > self._start_deadline:
-                raise JobError(
-                    f"The process of {server.name} did not begin to listen within "
-                    f"{self._plan.job.start_timeout:g} s. See {server.log}, or give more --start-timeout."
-                )
-            self._interruption.wait(LOOK_SECONDS)
-        return found
 
     def _is_over(self) -> bool:
         """Say whether the coordinator has ended well, so that all is done and written."""
@@ -274,29 +233,3 @@ class _Vigil:
         if now > self._moved + job.step_timeout + STANDSTILL_SECONDS:
             return f"No replica has finished a step for {now - self._moved:.0f} s."
         return ""
-
-
-def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """Read the summary that a coordinator has written; empty if there is none."""
-    try:
-        summary: dict[str, Any] = json.loads((folder.path / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return summary
-
-
-def _complete(plan: Workload, folder: RunFolder) -> dict[str, Any]:
-    """Return the summary, with a score of the checkpoint where the evaluator came too late to give one."""
-    summary = read_summary(folder)
-    if not summary:
-        raise JobError(f"The coordinator left no summary. The logs are in {folder.logs}.")
-    if summary.get("accuracy") is None:
-        test, checkpoint = plan.splits.test, read_checkpoint(folder.checkpoint)
-        found = score(plan.model, checkpoint.weights, test.inputs, test.labels)
-        summary |= {"accuracy": found.accuracy, "loss": found.loss, "auc": found.auc}
-        rounds = summary["rounds"] if plan.job.consistency == "sync" else -1
-        version = max(checkpoint.versions)
-        judged = Score("test", version, rounds, found.loss, found.accuracy, found.samples, found.auc)
-        with folder.open_metrics() as metrics:
-            metrics.append({"kind": "score", "seconds": summary["wall_seconds"], **asdict(judged)})
-    return summary

@@ -9,9 +9,11 @@ from typing import Any
 
 from paramserver.errors import JobError, RequestError
 from paramserver.job import Job
+from paramserver.launch.cluster import check_cluster, run_cluster
 from paramserver.launch.interruption import Interrupted, Interruption
-from paramserver.launch.local import read_summary, run_processes
+from paramserver.launch.local import run_processes
 from paramserver.launch.loop import run_loop
+from paramserver.launch.outcome import read_summary
 from paramserver.launch.plan import Exercise, Plan, make_plan
 from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
@@ -71,6 +73,8 @@ def run(
     with Interruption() as interruption:
         for program in PROGRAMS:
             command(program)
+        if plan.job.engine == "compose":
+            check_cluster(plan.job)
         interruption.check()
         with create_run_folder(out, time.time()) as folder:
             try:
@@ -129,9 +133,10 @@ def _run_engine(
     if world is not None:
         return run_virtual(plan, world, folder, interruption, reporter)
     assert not isinstance(plan, Exercise), "a problem is for virtual time"
-    if plan.job.engine == "sequential":
-        return run_loop(plan, folder, interruption, reporter)
-    return run_processes(plan, folder, interruption, reporter, telemetry)
+    if plan.job.engine == "local":
+        return run_processes(plan, folder, interruption, reporter, telemetry)
+    engines = {"sequential": run_loop, "compose": run_cluster}
+    return engines[plan.job.engine](plan, folder, interruption, reporter)
 
 
 def _opening(plan: Plan, folder: RunFolder) -> str:

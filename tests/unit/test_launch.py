@@ -46,9 +46,9 @@ def test_blas_threads_0_leaves_the_environment_alone():
 
 
 def test_a_child_that_fails_has_an_epitaph(tmp_path):
-    with Children(tmp_path, {}, never) as children:
+    with Children(tmp_path, never) as children:
         child = children.start(
-            "server 0", [sys.executable, "-c", "print('so it is'); print(); raise SystemExit(3)"]
+            "server 0", [sys.executable, "-c", "print('so it is'); print(); raise SystemExit(3)"], {}
         )
         while child.code is None:
             os.sched_yield()
@@ -62,8 +62,8 @@ def test_children_that_ignore_being_asked_are_killed_and_hurry_is_heard(tmp_path
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
         "while True: time.sleep(60)"
     )
-    with Children(tmp_path, {}, lambda: True) as children:
-        child = children.start("server 0", [sys.executable, "-c", stubborn])
+    with Children(tmp_path, lambda: True) as children:
+        child = children.start("server 0", [sys.executable, "-c", stubborn], {})
         while child.find("(ready)") is None:
             assert child.code is None
     assert child.code == -signal.SIGKILL
@@ -71,9 +71,9 @@ def test_children_that_ignore_being_asked_are_killed_and_hurry_is_heard(tmp_path
 
 
 def test_a_child_holds_a_pipe_that_closes_with_the_parent(tmp_path):
-    with Children(tmp_path, {}, never) as children:
+    with Children(tmp_path, never) as children:
         child = children.start(
-            "server 0", [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(5)"]
+            "server 0", [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(5)"], {}
         )
         child.close()
         while child.code is None:
@@ -83,10 +83,10 @@ def test_a_child_holds_a_pipe_that_closes_with_the_parent(tmp_path):
 
 def test_a_program_that_cannot_be_started_is_a_sentence(tmp_path):
     with (
-        Children(tmp_path, {}, never) as children,
+        Children(tmp_path, never) as children,
         pytest.raises(JobError, match="server 0 cannot be started"),
     ):
-        children.start("server 0", [str(tmp_path / "nothing")])
+        children.start("server 0", [str(tmp_path / "nothing")], {})
 
 
 def test_a_signal_wakes_a_wait_and_is_raised_with_its_exit_code():

@@ -1,0 +1,103 @@
+"""The engine of containers without one: what is found, what is refused, what is laid ready, what is shown."""
+
+from pathlib import Path
+
+import pytest
+
+from paramserver.errors import RequestError
+from paramserver.job import Job, job_from_toml
+from paramserver.launch import cluster, containers
+from paramserver.launch.engine import start_all
+
+
+@pytest.fixture
+def engine(monkeypatch, tmp_path):
+    """Make a container engine of a shell script that answers nothing but its version."""
+
+    def make(*names, answers=True):
+        for name in names:
+            script = tmp_path / "bin" / name
+            script.parent.mkdir(exist_ok=True)
+            script.write_text("#!/bin/sh\necho it is\n" if answers else "#!/bin/sh\nexit 1\n")
+            script.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return make
+
+
+def test_without_an_engine_there_is_a_sentence(engine):
+    with pytest.raises(RequestError, match="needs a container engine, and none answers here"):
+        containers.find_tools()
+    engine("docker", answers=False)
+    with pytest.raises(RequestError, match="none answers here"):
+        containers.find_tools()
+
+
+def test_docker_comes_before_podman(engine):
+    engine("podman", "podman-compose")
+    assert containers.find_tools() == containers.Tools(("podman-compose",), "podman")
+    engine("docker")
+    assert containers.find_tools() == containers.Tools(("docker", "compose"), "docker")
+
+
+def test_a_cluster_has_as_many_servers_as_its_file(engine, monkeypatch, tmp_path):
+    engine("docker")
+    assert containers.servers_of(containers.find_compose_file()) == 2
+    cluster.check_cluster(Job(servers=2))
+    with pytest.raises(RequestError, match="has 2 servers, and the job wants 3"):
+        cluster.check_cluster(Job(servers=3))
+    with pytest.raises(RequestError, match="records no trace"):
+        cluster.check_cluster(Job(trace=True))
+    monkeypatch.setenv("COMPOSE_FILE", str(tmp_path / "nowhere.yaml"))
+    with pytest.raises(RequestError, match=r"There is no .*nowhere\.yaml"):
+        cluster.check_cluster(Job())
+
+
+def test_what_a_job_needs_is_laid_where_anybody_may_read_it(tmp_path):
+    mine, stage = tmp_path / "mine", tmp_path / "stage"
+    mine.mkdir(mode=0o700)
+    stage.mkdir(mode=0o700)
+    for name in ("my_job.py", "beside.py", "table.csv", "secret.txt"):
+        (mine / name).write_text(name)
+        (mine / name).chmod(0o600)
+    job = Job(data=str(mine / "table.csv"), model="code", code=str(mine / "my_job.py"))
+    cluster._stage(job, stage)
+    assert {path.name for path in stage.iterdir()} == {"job.toml", "my_job.py", "beside.py", "table.csv"}
+    assert job_from_toml((stage / "job.toml").read_text(), "job.toml").data == "table.csv"
+    assert all(path.stat().st_mode & 0o004 for path in [stage, *stage.iterdir()])
+
+
+def test_a_diary_that_is_cut_or_new_is_understood():
+    assert cluster.moment_of("", 10) is None
+    assert cluster.moment_of('{"kind": "sco', 10) is None
+    score = '{"kind": "score", "split": "validation", "accuracy": 0.75}'
+    progress = '{"kind": "progress", "clocks": [9, 9], "samples": {}, "loss": null}'
+    moment = cluster.moment_of(f"oss: 1}}\n{progress}\n{score}\n", 10)
+    assert moment is not None
+    assert (moment.fraction, moment.samples, moment.accuracy) == (1.0, 0, 0.75)
+
+
+def test_programs_are_started_in_order_with_their_environment():
+    started = []
+
+    class Notes:
+        def start(self, role, rank, environment):
+            started.append((role, rank, dict(environment)))
+            return len(started)
+
+    assert start_all(Notes(), 2, 2, {"A": "1"}) == [1, 2, 3, 4, 5]
+    assert [(role, rank) for role, rank, _ in started] == [
+        ("server", 0),
+        ("server", 1),
+        ("evaluator", 0),
+        ("worker", 0),
+        ("worker", 1),
+    ]
+    assert all(environment == {"A": "1"} for _, _, environment in started)
+
+
+def test_the_compose_file_publishes_no_port_and_waits_for_nobody():
+    text = Path(containers.find_compose_file()).read_text()
+    assert "ports:" not in text
+    assert "depends_on" not in text
