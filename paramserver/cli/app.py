@@ -19,6 +19,7 @@ from paramserver.cli.compare import compare
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
 from paramserver.cli.repro import repro
+from paramserver.cli.scale import scale
 from paramserver.cli.status import status
 from paramserver.cli.timeline import timeline
 from paramserver.cli.train import simulate, train
@@ -47,6 +48,7 @@ app.command()(status)
 app.command()(compare)
 app.command()(predict)
 app.command()(timeline)
+app.command()(scale)
 app.command()(repro)
 app.command()(models)
 app.command()(optimizers)

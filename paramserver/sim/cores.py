@@ -52,12 +52,23 @@ class Cores:
         count: cores that are shared, such as 2 or 1.7; None where everyone has a core to itself.
     """
 
-    __slots__ = ("_active", "_changes", "_heap", "_milli", "_progress", "_queue", "_since", "_started")
+    __slots__ = (
+        "_active",
+        "_busy",
+        "_changes",
+        "_heap",
+        "_milli",
+        "_progress",
+        "_queue",
+        "_since",
+        "_started",
+    )
 
     def __init__(self, heap: EventHeap, count: float | None) -> None:
         self._heap = heap
         self._milli = None if count is None else round(count * THOUSAND)
         self._active = 0
+        self._busy = 0  # thousandths of a core, times nanoseconds
         self._progress = 0  # in parts of a nanosecond, of everyone who is under way
         self._since = 0  # when that was so
         self._started = 0
@@ -68,6 +79,17 @@ class Cores:
     def shared(self) -> bool:
         """Say whether anybody has to share."""
         return self._milli is not None
+
+    @property
+    def busy_ns(self) -> int:
+        """Return what all cores together have computed, in nanoseconds of one; 0 where nobody shares."""
+        if self._milli is None:
+            return 0
+        return (self._busy + (self._heap.now - self._since) * self._used()) // THOUSAND
+
+    def _used(self) -> int:
+        assert self._milli is not None
+        return min(self._active * THOUSAND, self._milli)
 
     def begin(self, duration: int, action: Action, argument: Any = None) -> Work:
         """Begin something that takes so many nanoseconds of a core for itself; call the action at its end."""
@@ -102,22 +124,21 @@ class Cores:
 
     def _advance(self) -> None:
         """Count the progress since the last change."""
-        now, milli = self._heap.now, self._milli
-        assert milli is not None
+        now = self._heap.now
         if self._active:
-            share = min(self._active * THOUSAND, milli)
+            share = self._used()
+            self._busy += (now - self._since) * share
             self._progress += (now - self._since) * PARTS * share // (self._active * THOUSAND)
         self._since = now
 
     def _schedule(self) -> None:
         """Wake when the next one is done, unless something changes before."""
-        queue, milli = self._queue, self._milli
-        assert milli is not None
+        queue = self._queue
         while queue and queue[0][2].action is None:
             heappop(queue)
         self._changes += 1
         if queue:
-            share = min(self._active * THOUSAND, milli)
+            share = self._used()
             left = max(0, queue[0][0] - self._progress)
             wait = -(-left * self._active * THOUSAND // (share * PARTS))
             self._heap.at(self._since + wait, self._wake, self._changes)

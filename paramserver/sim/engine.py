@@ -222,7 +222,7 @@ class Simulation:
 
     def result(self) -> Run:
         """Return what has come of it: at the end of `run`, or so far where that ended with an error."""
-        servers, status = self._servers, self.status()
+        servers, status, now = self._servers, self.status(), self._heap.now
         snapshots = servers.observe()
         waits = {
             (replica.replica.rank, other): waited
@@ -242,13 +242,14 @@ class Simulation:
             steps=tuple(self._steps or ()),
             waits=waits,
             shards=tuple(
-                ShardRecord(version, shard.served, shard.held_ns, shard.waited_ns)
+                ShardRecord(version, shard.served, shard.held_ns, shard.waited_ns, shard.applied_ns)
                 for version, shard in zip(versions, servers.shards, strict=True)
             ),
             servers=tuple(
-                ServerRecord(handlers.busy_ns, into.busy_ns, out.busy_ns)
+                ServerRecord(handlers.busy_ns, into.busy_ns(now), out.busy_ns(now), out.either_busy_ns(now))
                 for handlers, (into, out) in zip(servers.handlers, self._fabric.server_links, strict=True)
             ),
+            cores_ns=servers.cores.busy_ns,
             notes=tuple(servers.notes),
             scores=tuple(self._scores),
             trace=self._recorder.records() if self._recorder else (),

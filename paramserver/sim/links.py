@@ -23,14 +23,18 @@ class Link:
 
     Args:
         bits_per_second: infinite for a cable on which no message waits.
+        other: the other direction, if somebody asks for how long either of them is busy.
     """
 
-    __slots__ = ("_free_at", "_ns_per_byte", "busy_ns")
+    __slots__ = ("_began", "_both_ns", "_busy_ns", "_free_at", "_ns_per_byte", "_other")
 
-    def __init__(self, bits_per_second: float) -> None:
+    def __init__(self, bits_per_second: float, other: Link | None = None) -> None:
         self._ns_per_byte = 8e9 / bits_per_second
-        self._free_at = 0
-        self.busy_ns = 0
+        self._began = self._free_at = 0  # the newest span without a gap: everything before it is over
+        self._busy_ns = self._both_ns = 0
+        self._other = other
+        if other is not None:
+            other._other = self
 
     @property
     def is_unlimited(self) -> bool:
@@ -41,9 +45,27 @@ class Link:
         """Carry a message of so many bytes; return when its first byte enters and when its last has left."""
         duration = round(size * self._ns_per_byte)
         begin = max(now, self._free_at)
-        self._free_at = begin + duration
-        self.busy_ns += duration
-        return begin, self._free_at
+        if begin > self._free_at:
+            self._began = begin
+        self._free_at = end = begin + duration
+        self._busy_ns += duration
+        other = self._other
+        if other is not None and begin < other._free_at:
+            # What the other carried before its newest span was over before now, and cannot overlap.
+            self._both_ns += max(0, min(end, other._free_at) - max(begin, other._began))
+        return begin, end
+
+    def busy_ns(self, now: int) -> int:
+        """Return for how long it has carried something, up to now."""
+        return self._busy_ns - max(0, self._free_at - now)
+
+    def either_busy_ns(self, now: int) -> int:
+        """Return for how long it or the other direction has carried something, up to now."""
+        other = self._other
+        assert other is not None, "only a link that was made with its other direction knows"
+        both = self._both_ns + other._both_ns
+        both -= max(0, min(self._free_at, other._free_at) - max(self._began, other._began, now))
+        return self.busy_ns(now) + other.busy_ns(now) - both
 
 
 class Handlers:
@@ -64,11 +86,11 @@ class Handlers:
 
     def serve(self, duration: int, action: Action, argument: Any) -> None:
         """Serve a request that comes now and takes so long; call the action with the argument at its end."""
-        self.busy_ns += duration
         if not duration:
             action(argument)
         elif self._free:
             self._free -= 1
+            self.busy_ns += duration
             self._cores.begin(duration, self._done, (action, argument))
         else:
             self._queue.append((duration, action, argument))
@@ -76,6 +98,7 @@ class Handlers:
     def _done(self, served: tuple[Action, Any]) -> None:
         if self._queue:
             duration, *waiting = self._queue.popleft()
+            self.busy_ns += duration
             self._cores.begin(duration, self._done, waiting)
         else:
             self._free += 1
@@ -145,7 +168,8 @@ class Fabric:
         slow = dict(network.slow_links)
         rates = [slow.get(worker, network.bandwidth) for worker in range(workers)]
         self._worker_links = [(Link(rate), Link(rate)) for rate in rates]
-        self.server_links = [(Link(network.server), Link(network.server)) for _ in range(servers)]
+        links_in = [Link(network.server) for _ in range(servers)]
+        self.server_links = [(into, Link(network.server, into)) for into in links_in]
         self._fates = Fates(world.faults.chances, world.seed) if world.faults.chances else None
         self._held: dict[int, int] = {}  # worker -> when its partition ends
         self._up: dict[tuple[int, int], Wire] = {}

@@ -21,21 +21,31 @@ class ShardRecord:
         served: events handled.
         held_ns: how long its lock was held.
         waited_ns: how long requests queued for it, added up.
+        applied_ns: when it had applied its last round; 0 where it has applied none.
     """
 
     version: int
     served: int
     held_ns: int
     waited_ns: int
+    applied_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """How busy one server was, in nanoseconds: its handlers together, its link in and its link out."""
+    """How busy one server was, in nanoseconds.
+
+    Attributes:
+        handlers_ns: its handlers, added up.
+        link_in_ns: its link in.
+        link_out_ns: its link out.
+        link_ns: either of them.
+    """
 
     handlers_ns: int
     link_in_ns: int
     link_out_ns: int
+    link_ns: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class Run:
             -1).
         shards: in order.
         servers: in order.
+        cores_ns: what the cores that all share have computed, in nanoseconds of one core; 0 where nobody
+            shares.
         notes: what the coordinator said and what befell workers, with times in nanoseconds.
         scores: how good the weights were found, with times in nanoseconds.
         trace: spans and arrows; empty where they were not wanted.
@@ -70,6 +82,7 @@ class Run:
     waits: Mapping[tuple[int, int], int]
     shards: Sequence[ShardRecord]
     servers: Sequence[ServerRecord]
+    cores_ns: int
     notes: Sequence[tuple[int, str]]
     scores: Sequence[tuple[int, Score]]
     trace: Sequence[Record]

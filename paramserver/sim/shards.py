@@ -36,6 +36,7 @@ class VirtualShard:
         held_ns: how long the lock was held in all.
         waited_ns: how long requests queued for it in all.
         served: how many events it has handled.
+        applied_ns: when it had applied its last round; 0 where it has applied none.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class VirtualShard:
         self.index, self.server, self.size = index, server, size
         self.shard = Shard(index)
         self._scale = scale
-        self.held_ns = self.waited_ns = self.served = 0
+        self.held_ns = self.waited_ns = self.served = self.applied_ns = 0
         self._cores = cores
         self._heap, self._network, self._dispatch = heap, network, dispatch
         self._queue: deque[tuple[ev.ShardEvent, int]] = deque()
@@ -91,6 +92,8 @@ class VirtualShard:
             self.served += 1
             effects = self.shard.handle(event, heap.now / NANOSECONDS)
             duration, cause = self._cost(event, effects)
+            if isinstance(event, ev.RoundClosed):
+                self.applied_ns = heap.now + duration
             if duration:
                 self.held_ns += duration
                 self._is_locked = True
