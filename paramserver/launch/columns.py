@@ -10,7 +10,7 @@ from rich.text import Text
 
 Row = TypeVar("Row")
 
-WIDE_CELLS = 60
+WIDE_CELLS = 72
 """From this width on there are two cells between columns and whole words above them."""
 
 

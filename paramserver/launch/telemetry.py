@@ -32,14 +32,14 @@ class Telemetry:
             job: whose processes they are.
 
         Raises:
-            RequestError: a port is none, there are no servers, or prometheus-client is not installed.
+            RequestError: a port is none, there are no such servers, or prometheus-client is not installed.
         """
         if self.metrics_port is None:
             return
         if job.engine != "local":
             raise RequestError(
-                f"Metrics are served by server processes, and the engine '{job.engine}' has none. Leave "
-                "--metrics-port out."
+                "--metrics-port is for servers that are processes on this machine, as the engine 'local' has "
+                f"them, and the engine of this job is '{job.engine}'. Leave it out."
             )
         last = self.metrics_port + job.servers - 1 if self.metrics_port else 0
         if self.metrics_port < 0 or last > PORT_MAX:

@@ -126,7 +126,7 @@ def test_ports_of_metrics_follow_each_other() -> None:
     [
         (65535, Job(servers=2), "from 0 to 65535"),
         (-1, Job(), "from 0 to 65535"),
-        (0, Job(engine="sequential"), "the engine 'sequential' has none"),
+        (0, Job(engine="sequential"), "the engine of this job is 'sequential'"),
     ],
 )
 def test_metrics_that_cannot_be_are_refused(port: int, job: Job, sentence: str) -> None:

@@ -71,7 +71,7 @@ def test_at_200_columns_there_is_more_to_see() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [1, 7, 20, 40, 59, 60, 89, 90, 110, 140, 200, 1_000])
+@pytest.mark.parametrize("width", [1, 7, 20, 40, 71, 72, 89, 90, 110, 140, 200, 1_000])
 @pytest.mark.parametrize("parts", [False, True])
 def test_no_line_is_ever_longer_than_the_terminal(width: int, parts: bool) -> None:
     assert len(shown(four(), width=width, parts=parts)) > 5
