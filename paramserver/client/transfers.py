@@ -114,11 +114,12 @@ class Transfers:
             The header of each.
         """
         reads: dict[int, _Read] = {}
+        waits = Waits(on_waiting)
         try:
             for request in requests:
                 server = self._channels.server(self._addresses[request.request])
                 reads[request.request] = _Read(
-                    self._channels, server, self._session, exchange, request, self._limits.pull, on_waiting
+                    self._channels, server, self._session, exchange, request, self._limits.pull, waits
                 )
             open_reads = list(reads.values())
             # A message of each in turn, so that the shards' bytes travel side by side.
@@ -247,6 +248,39 @@ class Transfers:
         self._channels.pause(pause)
 
 
+class Waits:
+    """Tells why a pull waits, and that it waits no more once none of its shards makes it wait.
+
+    Args:
+        on_waiting: told so.
+
+    Example:
+        >>> waits = Waits(lambda parked: print("goes on" if parked is None else parked.waits_for))
+        >>> waits.wait(0, PullParked(0, ((1, 4),), "ssp:2", 0.0))
+        ((1, 4),)
+        >>> waits.wait(1, PullParked(1, ((2, 4),), "ssp:2", 0.0))
+        ((2, 4),)
+        >>> waits.end(0); waits.end(2); waits.end(1)
+        goes on
+    """
+
+    def __init__(self, on_waiting: OnWaiting) -> None:
+        self._on_waiting = on_waiting
+        self._shards: set[int] = set()
+
+    def wait(self, shard: int, parked: PullParked) -> None:
+        """Note why a shard makes the pull wait."""
+        self._shards.add(shard)
+        self._on_waiting(parked)
+
+    def end(self, shard: int) -> None:
+        """Note that a shard has answered."""
+        if shard in self._shards:
+            self._shards.remove(shard)
+            if not self._shards:
+                self._on_waiting(None)
+
+
 class _Read:
     """One shard's part of a pull.
 
@@ -264,7 +298,7 @@ class _Read:
         exchange: PullExchange,
         request: PullReceived,
         seconds: float,
-        on_waiting: OnWaiting,
+        waits: Waits,
     ) -> None:
         self._channels = channels
         self._address = server.address
@@ -272,8 +306,7 @@ class _Read:
         self._exchange = exchange
         self._shard = request.request
         self._rows = request.rows
-        self._on_waiting = on_waiting
-        self._waits = False
+        self._waits = waits
         self._receiver: Receiver | None = None
         message = pb.PullRequest(
             shard=self._shard,
@@ -309,8 +342,7 @@ class _Read:
         message, runs = decode_transfer(pb.PullReply, raw)
         part = message.WhichOneof("part")
         if part == "waiting":
-            self._waits = True
-            self._on_waiting(decode_waiting(message.waiting, self._shard))
+            self._waits.wait(self._shard, decode_waiting(message.waiting, self._shard))
         elif part == "fenced":
             fenced = message.fenced
             raise FencedError(fenced.reason, fenced.generation, fenced.clock)
@@ -322,8 +354,7 @@ class _Read:
             self._receiver.feed(runs)
 
     def _begin(self, header: pb.PullHeader) -> None:
-        if self._waits:
-            self._on_waiting(None)
+        self._waits.end(self._shard)
         slices = self._session.slices(self._shard)
         check_announced(header.slices, slices, self._session.shapes, self._rows)
         self._receiver = Receiver({part: self._exchange.destination(part) for part in slices})
