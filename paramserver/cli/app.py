@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from paramserver import __version__
+from paramserver.cli.calibrate import calibrate
 from paramserver.cli.compare import compare
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
@@ -44,6 +45,7 @@ _PASSED_ON: dict[str, Any] = {
 
 app.command()(train)
 app.command()(simulate)
+app.command()(calibrate)
 app.command()(status)
 app.command()(compare)
 app.command()(predict)
