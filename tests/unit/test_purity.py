@@ -17,6 +17,7 @@ SHELLS = {
     "client",
     "job_file.py",
     "launch",
+    "calibration",
     "logs.py",
     "cli",
     "own_server.py",
