@@ -12,6 +12,7 @@ from paramserver.client.own_loop import check_address
 from paramserver.errors import RequestError
 from paramserver.job_file import read_job
 from paramserver.launch.plan import make_plan
+from paramserver.logs import complain
 from paramserver.sim.estimate import Measured, estimate
 from paramserver.sim.quantities import format_rate
 from paramserver.storage.atomic import write_text
@@ -60,7 +61,11 @@ def calibrate_and_show(
             "beside them."
         )
     print(f"Measuring for {seconds:g} s.", flush=True)
-    measured = measure(plan, seconds, connect)
+    try:
+        measured = measure(plan, seconds, connect)
+    except KeyboardInterrupt:
+        complain("Interrupted by SIGINT. The servers have ended, and no world file was written.")
+        return 130
     world = estimate(measured, plan.job.seed)
     write_text(out, world_file(plan.job, world, measured, connect))
     for line in _lines(measured, world.network.bandwidth):

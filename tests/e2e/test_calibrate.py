@@ -1,5 +1,6 @@
 """``paramserver calibrate``: short real runs, and the world files that come of them."""
 
+import signal
 import subprocess
 import sys
 
@@ -111,4 +112,24 @@ def test_what_cannot_be_calibrated_is_refused_in_a_sentence(tmp_path, options, s
     assert sentence in err
     assert err.count("\n") == 1
     assert (tmp_path / "there.toml").read_text() == ""
+    assert not (tmp_path / "world.toml").exists()
+
+
+def test_an_interruption_ends_in_a_sentence_and_without_a_file(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "paramserver", "calibrate", "--seconds", "60", "--model", "softmax"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("Measuring"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert (
+        err == "paramserver: Interrupted by SIGINT. The servers have ended, and no world file was written.\n"
+    )
     assert not (tmp_path / "world.toml").exists()
