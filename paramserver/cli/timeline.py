@@ -76,7 +76,7 @@ def timeline(
         raise RequestError(f"A timeline is drawn as .svg, but {out} does not end in that. Name another file.")
     data = _read(path)
     from paramserver.charts import View, draw_timeline
-    from paramserver.sim.quantities import parse_nanoseconds
+    from paramserver.quantities import parse_nanoseconds
     from paramserver.storage import write_text
     from paramserver.tracing import read_chrome_trace, read_trace_notes
 

@@ -11,10 +11,10 @@ from paramserver.errors import JobError
 from paramserver.events import JobSpec, Score
 from paramserver.events.job import NOBODY
 from paramserver.placement import bytes_per_shard, place
+from paramserver.quantities import NANOSECONDS
 from paramserver.scaling.barrier import barrier_ns
 from paramserver.scaling.point import Point
 from paramserver.sim import Machines, Run, Simulation, Task, Watch, World
-from paramserver.sim.heap import NANOSECONDS
 from paramserver.sim.servers import HEADER_BYTES
 from paramserver.types import Tensors
 

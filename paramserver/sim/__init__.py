@@ -8,10 +8,10 @@ between). ``world`` is what a person says: ``laws`` and ``compute`` (how long gr
 it in one call.
 """
 
+from paramserver.faults import Faults, parse_faults
 from paramserver.sim.compute import Compute, parse_compute
 from paramserver.sim.diary import StepRecord
 from paramserver.sim.engine import Simulation, Watch
-from paramserver.sim.faults import Faults, parse_faults
 from paramserver.sim.heap import EventHeap
 from paramserver.sim.laws import Law, parse_law
 from paramserver.sim.network import Network, parse_network

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from paramserver.data import generator
 from paramserver.errors import RequestError
-from paramserver.sim.laws import Law, parse_law
-from paramserver.sim.quantities import (
+from paramserver.quantities import (
     format_duration,
     format_number,
     parse_assignments,
@@ -21,6 +20,7 @@ from paramserver.sim.quantities import (
     parse_share,
     parse_worker,
 )
+from paramserver.sim.laws import Law, parse_law
 
 BLOCK_STEPS = 32
 """Steps whose times are drawn at once; making a generator costs as much as twenty steps' draws."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from paramserver.diaries import ReplicaDiary, replica_row, shard_row
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import JobSpec, JobStatus, Score, Snapshot
+from paramserver.faults import Happening, decide
 from paramserver.placement import bytes_per_shard, join, place
+from paramserver.quantities import NANOSECONDS
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.cores import Cores
 from paramserver.sim.diary import Diary, StepRecord
-from paramserver.sim.faults import Happening, decide
-from paramserver.sim.heap import NANOSECONDS, EventHeap
+from paramserver.sim.heap import EventHeap
 from paramserver.sim.links import Fabric
 from paramserver.sim.problems import Task
 from paramserver.sim.replica import VirtualReplica

@@ -20,9 +20,6 @@ Action = Callable[[Any], object]
 
 _Event = tuple[Action, Any]
 
-NANOSECONDS = 1_000_000_000
-"""In a second."""
-
 
 @dataclass(slots=True, eq=False)
 class Timer:

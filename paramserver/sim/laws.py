@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import RequestError
-from paramserver.sim.quantities import (
+from paramserver.quantities import (
     check_known,
     format_duration,
     format_number,

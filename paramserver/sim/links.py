@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from paramserver.data import generator
+from paramserver.faults import Fates
 from paramserver.sim.cores import Cores
-from paramserver.sim.faults import Fates
 from paramserver.sim.heap import Action, EventHeap
 from paramserver.sim.laws import Law
 from paramserver.sim.world import World

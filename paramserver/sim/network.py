@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paramserver.errors import RequestError
-from paramserver.sim.laws import Law, parse_law
-from paramserver.sim.quantities import (
+from paramserver.quantities import (
     UNLIMITED,
     check_known,
     format_duration,
@@ -30,6 +29,7 @@ from paramserver.sim.quantities import (
     parse_rate,
     parse_worker,
 )
+from paramserver.sim.laws import Law, parse_law
 
 CORES_LEAST = 0.1
 """A share of a core that a container may be given."""

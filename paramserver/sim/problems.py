@@ -12,7 +12,7 @@ from paramserver.consistency import parse_consistency
 from paramserver.data import generator
 from paramserver.errors import RequestError
 from paramserver.events import JobSpec, TensorSpec
-from paramserver.sim.quantities import check_known, parse_number, parse_size
+from paramserver.quantities import check_known, parse_number, parse_size
 from paramserver.sim.world import Machines
 from paramserver.training import Step
 from paramserver.types import Array, Shapes, Tensors

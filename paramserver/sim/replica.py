@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from paramserver import events as ev
 from paramserver.errors import JobError, RequestError
+from paramserver.quantities import NANOSECONDS
 from paramserver.session import Pulled, PullExchange, PushExchange, Session
 from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.diary import Diary
-from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
+from paramserver.sim.heap import EventHeap, Timer
 from paramserver.sim.problems import Task
 from paramserver.sim.servers import Servers
 from paramserver.sim.toll import Computation, Toll

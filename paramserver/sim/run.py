@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paramserver.events import Cut, JobStatus, Score
+from paramserver.quantities import NANOSECONDS
 from paramserver.sim.diary import StepRecord
-from paramserver.sim.heap import NANOSECONDS
 from paramserver.tracing import Record, Row, chrome_trace, counted_from, place
 from paramserver.types import Array, tensors_sha256
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from paramserver import events as ev
 from paramserver.coordinator import Coordinator
+from paramserver.quantities import NANOSECONDS
 from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.cores import Cores
-from paramserver.sim.heap import NANOSECONDS, EventHeap, Timer
+from paramserver.sim.heap import EventHeap, Timer
 from paramserver.sim.links import Fabric, Handlers
 from paramserver.sim.shards import VirtualShard
 from paramserver.sim.world import Machines, World

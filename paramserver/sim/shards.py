@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from paramserver import events as ev
 from paramserver.diaries import Gathered, ShardDiary
+from paramserver.quantities import NANOSECONDS
 from paramserver.rows import Gradient
 from paramserver.shard import Shard
 from paramserver.sim.cores import Cores
-from paramserver.sim.heap import NANOSECONDS, EventHeap
+from paramserver.sim.heap import EventHeap
 from paramserver.sim.network import Network
 from paramserver.tracing import Recorder
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from paramserver import events as ev
+from paramserver.faults import Happening
+from paramserver.quantities import NANOSECONDS
 from paramserver.sim.calls import COORDINATOR, Call
-from paramserver.sim.faults import Happening
-from paramserver.sim.heap import NANOSECONDS, Timer
+from paramserver.sim.heap import Timer
 from paramserver.sim.links import Fabric
 from paramserver.sim.replica import VirtualReplica
 from paramserver.sim.servers import Servers

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramserver.errors import RequestError
+from paramserver.faults import NO_FAULTS, Faults, parse_faults
+from paramserver.quantities import check_known
 from paramserver.sim.compute import Compute, parse_compute
-from paramserver.sim.faults import NO_FAULTS, Faults, parse_faults
 from paramserver.sim.network import Network, parse_network
-from paramserver.sim.quantities import check_known
 
 
 @dataclass(frozen=True, slots=True)

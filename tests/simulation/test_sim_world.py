@@ -7,11 +7,8 @@ import pytest
 
 from paramserver.data import generator
 from paramserver.errors import RequestError
-from paramserver.sim.compute import StepTimes, parse_compute
-from paramserver.sim.faults import Fates, decide, parse_faults
-from paramserver.sim.laws import LAWS, parse_law
-from paramserver.sim.network import IDEAL, parse_network
-from paramserver.sim.quantities import (
+from paramserver.faults import Fates, decide, parse_faults
+from paramserver.quantities import (
     format_duration,
     format_rate,
     parse_duration,
@@ -19,6 +16,9 @@ from paramserver.sim.quantities import (
     parse_rate,
     parse_share,
 )
+from paramserver.sim.compute import StepTimes, parse_compute
+from paramserver.sim.laws import LAWS, parse_law
+from paramserver.sim.network import IDEAL, parse_network
 from paramserver.sim.world import Machines, World, check_world, world_from_mapping, world_from_toml
 
 MS = 1_000_000

@@ -1,4 +1,8 @@
-"""What goes wrong in a world: to messages by chance, to workers at given or drawn times.
+"""What goes wrong: to messages by chance, to workers and servers at given or drawn times.
+
+The same words serve virtual time and real processes. Some mean something in one of them only, and are refused
+in the other: a simulated worker crashes and comes back by itself, a real one is killed, and what becomes of
+that is up to whoever started it.
 
 A message is lost when the connection breaks under it: its sender notices and asks again, as the client
 does. A partition holds messages back until it is over, since that is what TCP makes of it; if it lasts
@@ -8,19 +12,21 @@ says nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from paramserver.data import generator
 from paramserver.errors import RequestError
-from paramserver.sim.heap import NANOSECONDS
-from paramserver.sim.quantities import (
+from paramserver.quantities import (
+    NANOSECONDS,
     check_known,
     format_duration,
     format_number,
     parse_assignments,
     parse_nanoseconds,
+    parse_server,
     parse_share,
     parse_worker,
 )
@@ -28,8 +34,16 @@ from paramserver.sim.quantities import (
 BLOCK_MESSAGES = 1024
 """Messages whose fates are drawn at once."""
 
-_LASTS = {"crash": "may", "pause": "must", "partition": "must", "join": "never", "leave": "never"}
-"""What can happen to a worker, and whether it lasts; a crash that does not last is for ever."""
+_LASTS = {
+    "crash": "may",
+    "pause": "must",
+    "partition": "must",
+    "join": "never",
+    "leave": "never",
+    "kill": "never",
+    "refuse": "must",
+}
+"""What can happen to somebody, and whether it lasts; a crash that does not last is for ever."""
 
 _BEFALLS = {
     "crash": "is down",
@@ -37,10 +51,18 @@ _BEFALLS = {
     "partition": "is cut off",
     "join": "joins",
     "leave": "leaves",
+    "kill": "is killed",
+    "refuse": "finds every connection refused",
 }
 
-_CHANCES = {"lose": False, "duplicate": False, "delay": True, "reorder": True}
+_CHANCES = {"lose": False, "duplicate": False, "delay": True, "reorder": True, "cut": False}
 """What can happen to a message, and whether it says by how long it comes late."""
+
+VIRTUAL = ("lose", "duplicate", "delay", "reorder", "crash", "pause", "partition", "join", "leave")
+"""The words that mean something in virtual time."""
+
+REAL = ("lose", "duplicate", "delay", "reorder", "cut", "kill", "pause", "partition", "refuse")
+"""The words that mean something to real processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +84,32 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """Something that happens to a worker.
+    """Something that happens to a worker, or to a server.
 
     Attributes:
-        kind: crash, pause, partition, join or leave.
-        worker: to whom; None for one that is drawn.
+        kind: crash, pause, partition, join, leave, kill or refuse.
+        worker: to whom; None for one that is drawn, or for a server.
         at: when.
         lasts: for how long; None if it does not end.
+        server: to which server; None for a worker.
     """
 
     kind: str
     worker: int | None
     at: Between
     lasts: Between | None = None
+    server: int | None = None
 
     def __str__(self) -> str:
         who = "any" if self.worker is None else f"w{self.worker}"
+        if self.server is not None:
+            who = f"s{self.server}"
         return f"{self.kind}={who}@{self.at}" + (f"+{self.lasts}" if self.lasts else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """Something that happens to a share of messages: lose, duplicate, delay or reorder; late by so long."""
+    """What happens to a share of messages: lose, duplicate, delay, reorder or cut; late by so long."""
 
     kind: str
     share: float
@@ -99,7 +125,7 @@ class Faults:
 
     Attributes:
         chances: what happens to messages; of one message at most one of them.
-        blows: what happens to workers, in the order in which they were given.
+        blows: what happens to workers and servers, in the order in which they were given.
     """
 
     chances: tuple[Chance, ...] = ()
@@ -112,14 +138,16 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-def parse_faults(text: str) -> Faults:
+def parse_faults(text: str, words: Collection[str] = VIRTUAL) -> Faults:
     """Read what goes wrong.
 
     Args:
-        text: in any order ``lose=1%``, ``duplicate=1%``, ``delay=1%+200ms``, ``reorder=1%+5ms`` of messages;
-            ``crash=w2@3s`` (for ever), ``crash=w2@3s+2s`` (back after 2 s), ``pause=w1@4s+1s``,
-            ``partition=w1@10s+5s``, ``join=w4@5s``, ``leave=w0@7s`` of workers. A time may be drawn, as in
+        text: in any order ``lose=1%``, ``duplicate=1%``, ``delay=1%+200ms``, ``reorder=1%+5ms``, ``cut=1%``
+            of messages; ``crash=w2@3s`` (for ever), ``crash=w2@3s+2s`` (back after 2 s), ``kill=w1@3s``,
+            ``pause=w1@4s+1s``, ``partition=w1@10s+5s``, ``refuse=w1@4s+1s``, ``join=w4@5s``, ``leave=w0@7s``
+            of workers; ``kill=s0@5s``, ``pause=s0@5s+1s`` of servers. A time may be drawn, as in
             ``crash=any@0s..60s+1s..5s``.
+        words: those of them that mean something here: ``VIRTUAL`` or ``REAL``.
 
     Raises:
         RequestError: it is not of this form.
@@ -130,12 +158,14 @@ def parse_faults(text: str) -> Faults:
     """
     chances, blows = [], []
     for kind, value in parse_assignments(text, "the faults"):
-        check_known(kind, (*_CHANCES, *_LASTS), "fault")
+        check_known(kind, words, "fault" if words is VIRTUAL else "fault of real processes")
         what = f"'{kind}={value}' of the faults"
         if kind in _CHANCES:
             chances.append(_chance(kind, value, what))
         else:
             blows.append(_blow(kind, value, what))
+            if words is VIRTUAL and blows[-1].server is not None:
+                raise RequestError(f"In virtual time nothing happens to servers, but found {what}.")
     if sum(chance.share for chance in chances) > 1:
         raise RequestError("More than 100% of the messages would meet a fault. Each meets at most one.")
     if any(chance.kind == "lose" and chance.share == 1 for chance in chances):
@@ -148,19 +178,26 @@ class Happening:
     """A blow with all its chance decided.
 
     Attributes:
-        kind: crash, pause, partition, join or leave.
-        worker: to whom.
+        kind: crash, pause, partition, join, leave, kill or refuse.
+        worker: to whom; -1 for a server.
         at: nanoseconds.
         until: nanoseconds; None if it does not end.
+        server: to which server; None for a worker.
     """
 
     kind: str
     worker: int
     at: int
     until: int | None
+    server: int | None = None
+
+    @property
+    def whom(self) -> str:
+        """Return whom it befalls, such as ``worker1``."""
+        return f"worker{self.worker}" if self.server is None else f"server{self.server}"
 
     def __str__(self) -> str:
-        text = f"worker{self.worker} {_BEFALLS[self.kind]}"
+        text = f"{self.whom} {_BEFALLS[self.kind]}"
         if self.until is not None:
             text += f" until {self.until / NANOSECONDS:.3f} s"
         return f"{text}."
@@ -181,8 +218,11 @@ def decide(faults: Faults, seed: int, workers: int) -> list[Happening]:
     for number, blow in enumerate(faults.blows):
         rng = generator(seed, "blow", number)
         worker = int(rng.integers(workers)) if blow.worker is None else blow.worker
+        if blow.server is not None:
+            worker = -1
         at = blow.at.draw(rng)
-        happenings.append(Happening(blow.kind, worker, at, at + blow.lasts.draw(rng) if blow.lasts else None))
+        until = at + blow.lasts.draw(rng) if blow.lasts else None
+        happenings.append(Happening(blow.kind, worker, at, until, blow.server))
     return sorted(happenings, key=lambda happening: happening.at)
 
 
@@ -193,23 +233,26 @@ class Fates:
     Args:
         chances: what can.
         seed: of the world.
+        position: further integers of 0 or more, for a sequence of its own.
     """
 
     chances: tuple[Chance, ...]
     seed: int
+    position: tuple[int, ...] = ()
     _drawn: list[float] = field(default_factory=list)
     _blocks: int = 0
     _rng: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rng = generator(self.seed, "lateness of messages")
+        self._rng = generator(self.seed, "lateness of messages", *self.position)
 
     def next(self) -> tuple[str, int]:
         """Return what happens to the next message: a chance's kind or nothing, and by how long it is late."""
         if not self.chances:
             return "", 0
         if not self._drawn:
-            self._drawn = generator(self.seed, "fates", self._blocks).random(BLOCK_MESSAGES).tolist()
+            rng = generator(self.seed, "fates", *self.position, self._blocks)
+            self._drawn = rng.random(BLOCK_MESSAGES).tolist()
             self._blocks += 1
         point = self._drawn.pop()
         for chance in self.chances:
@@ -235,8 +278,9 @@ def _blow(kind: str, value: str, what: str) -> Blow:
         raise RequestError(f"Expected {kind}=w1@3s{'' if needs == 'never' else '+2s'} as {what}.")
     if kind == "join" and who == "any":
         raise RequestError(f"A newcomer needs a name, but found {what}. Name the worker after the last one.")
-    worker = None if who == "any" else parse_worker(who, what)
-    return Blow(kind, worker, _between(begin, what), _between(lasts, what) if plus else None)
+    server = parse_server(who) if kind in ("kill", "pause") else None
+    worker = None if who == "any" or server is not None else parse_worker(who, what)
+    return Blow(kind, worker, _between(begin, what), _between(lasts, what) if plus else None, server)
 
 
 def _between(text: str, what: str) -> Between:

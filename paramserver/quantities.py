@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 
 from paramserver.errors import RequestError, did_you_mean
 
+NANOSECONDS = 1_000_000_000
+"""In a second."""
+
 UNLIMITED = "unlimited"
 """A bandwidth that costs no time."""
 
@@ -179,6 +182,12 @@ def parse_worker(text: str, what: str) -> int:
     if number == text or not (number.isascii() and number.isdigit()):
         raise RequestError(f"Expected a worker such as w0 in {what}, but found '{text}'.")
     return int(number)
+
+
+def parse_server(text: str) -> int | None:
+    """Read the name of a server, such as ``s0``; None for anything else."""
+    number = text.removeprefix("s")
+    return int(number) if number != text and number.isascii() and number.isdigit() else None
 
 
 def _quantity(text: str, units: Mapping[str, int], what: str, expected: str) -> float:
