@@ -13,8 +13,8 @@ from paramserver.errors import RequestError
 from paramserver.job_file import read_job
 from paramserver.launch.plan import make_plan
 from paramserver.logs import complain
+from paramserver.quantities import format_rate
 from paramserver.sim.estimate import Measured, estimate
-from paramserver.sim.quantities import format_rate
 from paramserver.storage.atomic import write_text
 from paramserver.workload import Workload
 
