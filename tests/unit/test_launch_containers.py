@@ -10,6 +10,9 @@ from paramserver.launch import cluster, containers
 from paramserver.launch.engine import start_all
 
 
+COMPOSE = Path(__file__).parents[2] / "compose.yaml"
+
+
 @pytest.fixture
 def engine(monkeypatch, tmp_path):
     """Make a container engine of a shell script that answers nothing but its version."""
@@ -23,6 +26,7 @@ def engine(monkeypatch, tmp_path):
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("COMPOSE_FILE", str(COMPOSE))
     return make
 
 
@@ -98,6 +102,6 @@ def test_programs_are_started_in_order_with_their_environment():
 
 
 def test_the_compose_file_publishes_no_port_and_waits_for_nobody():
-    text = Path(containers.find_compose_file()).read_text()
+    text = COMPOSE.read_text()
     assert "ports:" not in text
     assert "depends_on" not in text
