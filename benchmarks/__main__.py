@@ -16,6 +16,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each side, in turns (7)")
     parser.add_argument("--workers", type=int, default=1000, help="virtual workers of the whole jobs (1000)")
     parser.add_argument("--steps", type=int, default=10, help="steps of each virtual worker (10)")
+    parser.add_argument("--shards", type=int, default=1, help="shards of the whole jobs (1)")
+    parser.add_argument("--rules", nargs="+", default=["async", "sync", "ssp:2"], help="of the whole jobs")
+    parser.add_argument("--jobs-only", action="store_true", help="nothing but the whole jobs")
     fidelity = parser.add_argument_group("fidelity")
     fidelity.add_argument("--quick", action="store_true", help="a few cells")
     fidelity.add_argument("--runs", type=int, default=5, help="real runs of each cell (5)")
@@ -40,9 +43,10 @@ def main() -> None:
     elif options.benchmark == "sim":
         from benchmarks import virtual_time
 
-        print(virtual_time.table(virtual_time.run(options.pairs)), end="\n\n")
-        print(virtual_time.run_jobs(options.workers, options.steps), end="\n\n")
-        print(virtual_time.profile())
+        if not options.jobs_only:
+            print(virtual_time.table(virtual_time.run(options.pairs)), end="\n\n")
+            print(virtual_time.profile(), end="\n\n")
+        print(virtual_time.run_jobs(options.workers, options.steps, options.shards, options.rules))
     else:
         from benchmarks import train
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from paramserver.consistency import parse_consistency
 from paramserver.errors import RequestError
-from paramserver.job import USUAL_STEPS, Job
+from paramserver.job import Job
 from paramserver.launch.interruption import Interruption
 from paramserver.launch.judge import judge
 from paramserver.launch.plan import Exercise, Plan, machines_of, make_plan
@@ -19,11 +19,15 @@ from paramserver.sim import World
 from paramserver.storage import RunFolder
 from paramserver.user_code import UserCode
 
-WORKER_STEPS = 30_000
+WORKER_STEPS = 10_000
 """Steps of all replicas together where none are given: some seconds for each number of workers."""
 
-STEPS_LEAST = 5
+STEPS_LEAST = 3
 """Steps of each replica where none are given: with fewer the beginning would be most of it."""
+
+STEPS_MOST = 1000
+"""Steps of each replica where none are given: the chance in one worker's time, to which all speed-ups are
+taken, is then some per cent."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def leave(scaling: Scaling, points: Sequence[Point], command: Sequence[str], fol
 def _plan(scaling: Scaling, workers: int) -> Plan:
     job = replace(scaling.job, workers=workers)
     if job.problem and not job.steps:
-        job = replace(job, steps=max(STEPS_LEAST, min(USUAL_STEPS, WORKER_STEPS // job.replicas)))
+        job = replace(job, steps=max(STEPS_LEAST, min(STEPS_MOST, WORKER_STEPS // job.replicas)))
     return make_plan(job, scaling.code, scaling.world)
 
 
