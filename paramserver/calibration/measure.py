@@ -151,18 +151,16 @@ def _spin(processes: int, seconds: float) -> list[int]:
     """Let processes do the same thing for so long, side by side; return how often each has done it."""
     command = [sys.executable, "-I", "-c", _SPIN, str(seconds)]
     with ExitStack() as stack:
-        children = [
-            stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        children = []
+        for _ in range(processes):
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
             )
-            for _ in range(processes)
-        ]
-        for child in children:
+            children.append(stack.enter_context(child))
             stack.callback(child.kill)
         for child in children:
             assert child.stdin is not None
-            child.stdin.write("\n")
-            child.stdin.flush()
+            child.stdin.write(b"\n")
         return [int(child.stdout.readline()) for child in children if child.stdout is not None]
 
 

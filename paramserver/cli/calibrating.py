@@ -60,8 +60,8 @@ def calibrate_and_show(
             f"Other programs use {busy:.1f} of {cores_here()} cores now. What is measured beside them holds "
             "beside them."
         )
-    print(f"Measuring for {seconds:g} s.", flush=True)
     try:
+        print(f"Measuring for {seconds:g} s.", flush=True)
         measured = measure(plan, seconds, connect)
     except KeyboardInterrupt:
         complain("Interrupted by SIGINT. The servers have ended, and no world file was written.")
