@@ -13,12 +13,16 @@ from collections import deque
 from collections.abc import Callable
 
 from paramserver.coordinator import Coordinator
+from paramserver.errors import JobError
 from paramserver.events import (
+    CheckpointKept,
     CoordinatorEffect,
     CoordinatorEvent,
     EndAsked,
+    GenerationBegun,
     HeartbeatReceived,
     JobEnded,
+    JobRecord,
     JobStatus,
     JoinReceived,
     MembershipChanged,
@@ -30,6 +34,7 @@ from paramserver.events import (
     Score,
     ScoreReceived,
     Sealed,
+    ServerLost,
     Standing,
     StatusReceived,
     TimerFired,
@@ -52,12 +57,14 @@ class CoordinatorHost:
         requests: where answers go.
         shards_per_server: how many shards each server owns.
         fail: called with a sentence if the coordinator itself breaks.
+        recovers: a job that has ended is not over before its final checkpoint is kept.
 
     Attributes:
         scorer: an observer has asked to join, or is expected, that will send the final score.
         tested: set once the final score is here.
         told: the replicas that have heard of the job's end with a heartbeat.
         scored: called with each score.
+        remember: called with what has to be written down before anything else is done.
         began_at: when all replicas had joined and the weights were in place, the loop's seconds; else None.
         ended_at: when the job ended; else None.
         interrupted: the job ended because somebody wanted it to.
@@ -69,6 +76,8 @@ class CoordinatorHost:
         requests: Requests,
         shards_per_server: int,
         fail: Callable[[str], None],
+        *,
+        recovers: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -84,10 +93,14 @@ class CoordinatorHost:
         self.tested = asyncio.Event()
         self.told: set[Replica] = set()
         self.scored: Callable[[Score], None] = lambda _: None
+        self.remember: Callable[[JobRecord], None] = lambda _: None
         self.began_at: float | None = None
         self.ended_at: float | None = None
         self.interrupted = False
         self._started = self._sealed = False
+        self._recovers = recovers
+        self._tells_the_end = False
+        self._staying: set[str] = set()  # names of replicas that stay after they have left
 
     def connect(self, server: int, sink: OrderSink) -> None:
         """Send the orders for one server's shards here from now on."""
@@ -128,10 +141,12 @@ class CoordinatorHost:
         return status
 
     def everyone_told(self) -> bool:
-        """Say whether each replica that is alive has heard that the job is over."""
+        """Say whether each replica that is alive, or stays to the end, has heard that the job is over."""
         return all(
-            member.standing is not Standing.LIVE or member.replica in self.told
+            member.replica in self.told
             for member in self.status().members
+            if member.standing is Standing.LIVE
+            or (member.standing is Standing.LEFT and member.name in self._staying)
         )
 
     def stop(self) -> None:
@@ -165,7 +180,10 @@ class CoordinatorHost:
             case Noted():
                 log.info("%s", effect.message, extra=fields(rank=effect.rank))
             case Remember():
-                pass
+                try:
+                    self.remember(effect.record)
+                except JobError as error:
+                    self._fail(str(error))
             case _:
                 self._requests.settle(effect.request, effect)
 
@@ -174,20 +192,32 @@ class CoordinatorHost:
         match event:
             case JoinReceived():
                 self.scorer = self.scorer or event.scores
+                if event.stays:
+                    self._staying.add(event.name)
             case ScoreReceived():
                 self.scored(event.score)
                 if event.score.split == "test":
                     self.tested.set()
-            case HeartbeatReceived() if self.ended_at is not None:
-                self.told.update(beat.replica for beat in event.beats)
+            case HeartbeatReceived():
+                if self.ended_at is not None and self._tells_the_end:
+                    self.told.update(beat.replica for beat in event.beats)
+            case CheckpointKept(kept=None):
+                self._tells_the_end = True
+            case ServerLost() if self.ended_at is not None and not self.status().ended:
+                self.ended_at = None
 
     def _watch_order(self, order: Order) -> None:
         self._started = self._started or (isinstance(order, MembershipChanged) and order.started)
         self._sealed = self._sealed or isinstance(order, Sealed)
         if self._started and self._sealed and self.began_at is None:
             self.began_at = self._loop.time()
+        if isinstance(order, GenerationBegun):
+            self._started, self._sealed = order.started, True
+            if order.started and self.began_at is None:
+                self.began_at = self._loop.time()
         if isinstance(order, JobEnded):
             self.ended_at = self._loop.time()
+            self._tells_the_end = bool(order.reason) or not self._recovers
 
     def _order(self, ordered: Ordered) -> None:
         if ordered.shard is not None:

@@ -13,14 +13,12 @@ from pathlib import Path
 
 from paramserver.accounting import summarise
 from paramserver.errors import JobError, RequestError
-from paramserver.events import Cut, CutAsked, CutTaken, JobStatus
-from paramserver.storage.atomic import write_json
-from paramserver.storage.checkpoint import SliceValues, write_manifest, write_shard
-from paramserver.storage.manifest import ShardFile
+from paramserver.events import CheckpointKept, CutAsked, CutTaken, JobStatus
+from paramserver.storage import ShardFile, finish_checkpoint, write_cut, write_json
 from paramserver.wire import paramserver_pb2 as pb
-from paramserver.wire.jobs import decode_slices, encode_slices
 from paramserver.wire.status import encode_shards
 from server.coordination import CoordinatorHost
+from server.files import decode_file, encode_file
 from server.links import Links
 from server.requests import Requests
 from server.service import standings
@@ -50,7 +48,7 @@ async def keep_shards(
     try:
         if out is not None:
             files = [
-                _encode_file(file)
+                encode_file(file)
                 for file in await _write_shards(out / CHECKPOINT, shards, requests, servers * len(shards))
             ]
     except (JobError, RequestError) as error:
@@ -80,7 +78,7 @@ class Finish:
         self._links = links
         self._score_grace_seconds = score_grace_seconds
 
-    async def run(self, reason: str, own: pb.CheckpointWritten) -> str:
+    async def run(self, reason: str, own: pb.CheckpointWritten) -> str | None:
         """Wait for the other servers, the final score and the farewells; write manifest and summary.
 
         Args:
@@ -88,10 +86,14 @@ class Finish:
             own: what this server has written.
 
         Returns:
-            Why the run failed; empty if it did not.
+            Why the run failed; empty if it did not. None if the job is not over any more, since a server was
+            lost before everything was written.
         """
         late = await self._links.wait_written(CHECKPOINT_SECONDS)
         written = [own, *(self._links.written[server] for server in sorted(self._links.written))]
+        if self._coordinator.ended_at is None:
+            self._links.written.clear()
+            return None
         failures = [part.failure for part in written if part.failure]
         if late and not reason:
             failures.append(f"Server {late[0]} did not finish its checkpoint, so there is none.")
@@ -103,6 +105,7 @@ class Finish:
                 )
             except (JobError, RequestError) as error:
                 failures.append(str(error))
+        self._coordinator.handle(CheckpointKept(None))
         # After the last step nobody is left to be told, unless the job ended before it.
         await self._say_farewell()
         if not reason and self._coordinator.scorer:
@@ -155,57 +158,19 @@ async def _write_shards(
             taken: CutTaken = await ticket.answer
         except RequestError:
             return []  # there never were any weights
-        files.append(await asyncio.to_thread(_write_shard, folder, taken.cut, shards_total))
+        files.append(
+            await asyncio.to_thread(write_cut, folder, taken.cut, shards_total, shards.generation(shard))
+        )
     return files
-
-
-def _write_shard(folder: Path, cut: Cut, shards_total: int) -> ShardFile:
-    items = [
-        SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
-    ]
-    return write_shard(folder, cut.shard, shards_total, items, cut.snapshot.version, 0)
 
 
 def _write_manifest(out: Path | None, status: JobStatus, written: Iterable[pb.CheckpointWritten]) -> str:
     """Return the hash of the weights; empty where nothing is kept or there never were any."""
-    files = [_decode_file(file) for part in written for file in part.files]
+    files = [decode_file(file) for part in written for file in part.files]
     job = status.job
     if out is None or job is None or not files:
         return ""
-    details = {
-        "model": job.model,
-        "consistency": job.consistency,
-        "learning_rate": job.learning_rate,
-        "schedule": job.schedule,
-        "seed": job.seed,
-        "rounds": status.rounds,
-        "fingerprint": job.fingerprint(),
-    }
     folder = out / CHECKPOINT
-    manifest = write_manifest(folder, job.tensors, files, status.generation, job.optimizer, details)
+    manifest = finish_checkpoint(folder, job, files, status.generation, status.rounds)
     log.info("The checkpoint is in %s.", folder)
     return manifest.weights_sha256
-
-
-def _encode_file(file: ShardFile) -> pb.ShardFile:
-    return pb.ShardFile(
-        name=file.name,
-        shard=file.shard,
-        version=file.version,
-        generation=file.generation,
-        sha256=file.sha256,
-        state_names=file.state_names,
-        slices=encode_slices(file.slices),
-    )
-
-
-def _decode_file(message: pb.ShardFile) -> ShardFile:
-    return ShardFile(
-        message.name,
-        message.shard,
-        message.version,
-        message.generation,
-        message.sha256,
-        tuple(message.state_names),
-        decode_slices(message.slices),
-    )

@@ -49,14 +49,22 @@ class Link:
         address: this server's address for clients.
         shards: how many shards it has.
         order: takes each order, with the shard's number within this server.
+        returns: this server was here before.
     """
 
     def __init__(
-        self, coordinator: str, server: int, address: str, shards: int, order: Callable[[int, Order], None]
+        self,
+        coordinator: str,
+        server: int,
+        address: str,
+        shards: int,
+        order: Callable[[int, Order], None],
+        *,
+        returns: bool = False,
     ) -> None:
         self._address = coordinator
         self._server = server
-        self._hello = pb.Hello(server=server, address=address, shards=shards)
+        self._hello = pb.Hello(server=server, address=address, shards=shards, returns=returns)
         self._shards = shards
         self._order = order
         self._up: asyncio.Queue[pb.LinkUp] = asyncio.Queue()
@@ -70,6 +78,10 @@ class Link:
     def written(self, message: pb.CheckpointWritten) -> None:
         """Say what this server has kept of the finished job."""
         self._up.put_nowait(pb.LinkUp(written=message))
+
+    def cut_written(self, message: pb.CutWritten) -> None:
+        """Say what became of a cut."""
+        self._up.put_nowait(pb.LinkUp(cut_written=message))
 
     def stopping(self, sentence: str) -> None:
         """Say that this server has been asked to stop, so that the job ends and is saved."""
@@ -103,6 +115,23 @@ class Link:
             # A new channel looks the name up anew. A used one would wait ever longer, up to two minutes.
             await self._channel.close()
             self._channel = self._open()
+
+    async def reconnect(self, seconds: float) -> None:
+        """Open the link again after it broke; what was to be reported is void by then.
+
+        Args:
+            seconds: give up after this long.
+
+        Raises:
+            JobError: the coordinator did not answer in time.
+            RequestError: it does not want this server, and says why.
+        """
+        while not self._up.empty():
+            self._up.get_nowait()
+        self._hello.returns = True
+        await self._channel.close()
+        self._channel = self._open()
+        await self.connect(seconds)
 
     async def run(self) -> None:
         """Carry orders and reports until the coordinator closes the link.
@@ -159,4 +188,4 @@ class Link:
         cause = error_of(error.code(), error.details() or "no reason given", self._address)
         if isinstance(cause, RequestError) or cause.failure is Failure.ENDED:
             return cause
-        return JobError(f"The link to the coordinator at {self._address} broke, so the job is lost.")
+        return JobError(f"The link to the coordinator at {self._address} broke.", Failure.UNAVAILABLE)

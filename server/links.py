@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,7 @@ class Links:
 
     Attributes:
         written: what each server has said of its part of the final checkpoint.
+        cut_written: told what became of another server's cut.
     """
 
     def __init__(self, coordinator: CoordinatorHost, servers: int, shards: int) -> None:
@@ -49,6 +51,8 @@ class Links:
         self.written: dict[int, pb.CheckpointWritten] = {}
         self.all_registered = asyncio.Event()
         self._registered: set[int] = set()
+        self._gone: dict[int, asyncio.Event] = {}
+        self.cut_written: Callable[[pb.CutWritten], None] = lambda _: None
         self._note_registered(0)
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -93,6 +97,8 @@ class Links:
         if hello is aio.EOF or hello.WhichOneof("part") != "hello":
             raise RequestError("The first message of a link has to be a hello.")
         server = self._check(hello.hello)
+        await self._end_old_link(server)
+        gone = self._gone[server] = asyncio.Event()
         queue: asyncio.Queue[pb.LinkDown | None] = asyncio.Queue()
         self._queues[server] = queue
         self._coordinator.connect(server, partial(self._send_order, server, queue))
@@ -119,9 +125,17 @@ class Links:
         finally:
             del self._queues[server]
             self._coordinator.disconnect(server)
+            self.written.pop(server, None)
             self._news.set()
+            gone.set()
             if not self._closing:
                 self._coordinator.handle(ServerLost(server, reason))
+
+    async def _end_old_link(self, server: int) -> None:
+        """End a link that its server has given up, if this side has not noticed yet."""
+        if server in self._queues:
+            self._queues[server].put_nowait(None)
+            await self._gone[server].wait()
 
     def _check(self, hello: pb.Hello) -> int:
         if not 1 <= hello.server < self._servers:
@@ -129,7 +143,7 @@ class Links:
                 f"There is no server {hello.server} in this job: the coordinator was started with --servers "
                 f"{self._servers}, so the others are numbered 1 to {self._servers - 1}. Start them so."
             )
-        if hello.server in self._registered:
+        if hello.server in self._registered and not hello.returns:
             raise RequestError(
                 f"Server {hello.server} has registered already. Give each server its own --server.",
                 Fault.PRECONDITION,
@@ -161,6 +175,9 @@ class Links:
             if message.WhichOneof("part") == "written":
                 self.written[server] = message.written
                 self._news.set()
+                continue
+            if message.WhichOneof("part") == "cut_written":
+                self.cut_written(message.cut_written)
                 continue
             if message.WhichOneof("part") == "stopping":
                 self._coordinator.interrupt(message.stopping)

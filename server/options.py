@@ -30,6 +30,9 @@ class Options:
     score_grace_seconds: float
     expect_evaluator: bool
     job_bytes_max: int
+    recover: bool
+    resume: bool
+    checkpoint_keep: int
     trace: Path | None
     metrics_port: int | None
     metrics_listen: str
@@ -55,6 +58,8 @@ def read_options(arguments: list[str]) -> Options:
     if not options.shards:
         shards = job_from_toml(options.job, "of this server").shards if options.job else 1
         options = replace(options, shards=shards)
+    if options.recover and options.out is None:
+        raise RequestError("--recover goes on with the job of a run folder. Name it with --out.")
     host, _, _ = options.listen.rpartition(":")
     if not 0 <= options.server < options.servers:
         raise RequestError(
@@ -125,6 +130,23 @@ def _parser() -> ArgumentParser:
         "--expect-evaluator",
         action="store_true",
         help="wait so long for that score even if no observer has joined",
+    )
+    add(
+        "--recover",
+        action="store_true",
+        help="this server was here before: go on with the job that --out has",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="with --recover: all replicas start anew, too, and that is no restart of theirs",
+    )
+    add(
+        "--checkpoint-keep",
+        metavar="N",
+        type=positive,
+        default=3,
+        help="how many of the checkpoints that are made while the job runs are kept (default: 3)",
     )
     add(
         "--job-bytes-max",

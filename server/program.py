@@ -11,7 +11,8 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,12 +20,22 @@ from grpc_reflection.v1alpha import reflection
 
 from paramserver.coordinator import Coordinator
 from paramserver.diaries import shard_row
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import EndAsked, Order, Report, ServerRegistered
 from paramserver.logs import announce
-from paramserver.storage.atomic import write_text
+from paramserver.storage import (
+    has_job_record,
+    newest_checkpoint,
+    read_job_record,
+    read_kept,
+    resumed,
+    write_job_record,
+    write_text,
+)
 from paramserver.storage.trace_file import TraceFile
+from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
+from server.checkpoints import Checkpoints, CutKeeper
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
 from server.link import KEEPALIVE, Link
@@ -135,6 +146,8 @@ class _Server:
         self._trace = _open_trace(options)
         stack.callback(self._write_trace)
         stack.callback(pool.shutdown, wait=True)
+        self._checkpoints: Checkpoints | None = None
+        self._keeper = CutKeeper(options.out, options.servers * options.shards, self._cut_written)
         self._shards = Shards(
             options.server,
             options.shards,
@@ -143,7 +156,9 @@ class _Server:
             self._buffers,
             self._report,
             self._fail,
+            self._keeper,
             self._trace,
+            returns=options.recover,
         )
 
     async def start(self) -> None:
@@ -156,13 +171,12 @@ class _Server:
                 raise RequestError(f"--out {options.out} cannot be made: {error.strerror}.") from error
         if options.server == 0:
             self._keep_job()
-            self._coordinator = CoordinatorHost(
-                Coordinator(options.servers, options.shards), self._requests, options.shards, self._fail
-            )
+            self._coordinator = self._make_coordinator()
             self._coordinator.scorer = options.expect_evaluator
             self._stack.callback(self._coordinator.stop)
             self._coordinator.connect(0, self._shards.order)
             self._links = Links(self._coordinator, options.servers, options.shards)
+            self._links.cut_written = self._cut_written
         server = aio.server(options=SERVER_OPTIONS)
         service = Service(
             self._shards,
@@ -189,7 +203,14 @@ class _Server:
         if self._coordinator is not None:
             self._coordinator.handle(ServerRegistered(0, address, options.shards))
         else:
-            self._link = Link(options.coordinator, options.server, address, options.shards, self._order)
+            self._link = Link(
+                options.coordinator,
+                options.server,
+                address,
+                options.shards,
+                self._order,
+                returns=options.recover,
+            )
             self._stack.push_async_callback(self._link.close)
         metrics = None
         if options.metrics_port is not None:
@@ -215,11 +236,15 @@ class _Server:
             return await self._run_linked(self._link)
         assert self._coordinator is not None
         assert self._links is not None
-        reason = await self._watch(self._coordinator)
-        log.info("The job is over: %s", reason or "every replica has finished.")
-        own = await keep_shards(options.out, self._shards, self._requests, options.servers)
-        finish = Finish(options.out, self._coordinator, self._links, options.score_grace_seconds)
-        failure = await finish.run(reason, own)
+        failure: str | None = None
+        while failure is None:
+            reason = await self._watch(self._coordinator)
+            log.info("The job is over: %s", reason or "every replica has finished.")
+            own = await keep_shards(options.out, self._shards, self._requests, options.servers)
+            finish = Finish(options.out, self._coordinator, self._links, options.score_grace_seconds)
+            failure = await finish.run(reason, own)
+            if failure is None:
+                self._shards.reopen()
         if self._coordinator.interrupted and failure == reason:
             where = f"saved in {options.out}" if options.out else "lost: there was no --out"
             log.info("What there is of the run is %s.", where)
@@ -242,25 +267,73 @@ class _Server:
         return reason
 
     async def _run_linked(self, link: Link) -> int:
-        """Serve the job to its end in a server that is not the first."""
-        options = self._options
-        carrying = asyncio.create_task(link.run())
-        try:
-            await asyncio.wait((carrying, self._shards.ended), return_when=asyncio.FIRST_COMPLETED)
-            if not self._shards.ended.done():
+        """Serve the job to its end in a server that is not the first, over one link after the other."""
+        while True:
+            carrying = asyncio.create_task(link.run())
+            try:
+                return await self._serve_link(link, carrying)
+            except JobError as error:
+                patience = self._shards.patience_seconds()
+                if error.failure is not Failure.UNAVAILABLE or self._options.out is None or not patience:
+                    raise
+                log.warning("%s Looking for it for up to %g s.", error, patience)
+                await link.reconnect(patience)
+            finally:
+                carrying.cancel()
+
+    async def _serve_link(self, link: Link, carrying: asyncio.Task[None]) -> int:
+        options, shards = self._options, self._shards
+        while True:
+            await asyncio.wait((carrying, shards.ended), return_when=asyncio.FIRST_COMPLETED)
+            if not shards.ended.done():
                 carrying.result()
                 raise JobError(f"The coordinator at {options.coordinator} stopped before the job was over.")
-            reason = self._shards.ended.result()
+            reason = shards.ended.result()
+            shards.reopened.clear()
             log.info("The job is over: %s", reason or "every replica has finished.")
-            own = await keep_shards(options.out, self._shards, self._requests, options.servers)
+            own = await keep_shards(options.out, shards, self._requests, options.servers)
             link.written(own)
-            async with asyncio.timeout(CHECKPOINT_SECONDS + options.score_grace_seconds):
-                await carrying
-        except TimeoutError:
-            raise JobError(f"The coordinator at {options.coordinator} did not end the job.") from None
-        finally:
-            carrying.cancel()
-        return 1 if reason or own.failure else 0
+            reopened = asyncio.create_task(shards.reopened.wait())
+            await asyncio.wait(
+                (carrying, reopened),
+                timeout=CHECKPOINT_SECONDS + options.score_grace_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            reopened.cancel()
+            if carrying.done():
+                carrying.result()
+                return 1 if reason or own.failure else 0
+            if not shards.reopened.is_set():
+                raise JobError(f"The coordinator at {options.coordinator} did not end the job.")
+
+    def _make_coordinator(self) -> CoordinatorHost:
+        """Return the coordinator, with what an earlier one has written down if it is to go on with that."""
+        options, out = self._options, self._options.out
+        coordinator = Coordinator(options.servers, options.shards, recovers=out is not None)
+        host = CoordinatorHost(
+            coordinator, self._requests, options.shards, self._fail, recovers=out is not None
+        )
+        if out is None:
+            return host
+        if options.recover and has_job_record(out):
+            record = read_job_record(out)
+            number, problems = newest_checkpoint(out)
+            for problem in problems:
+                log.warning("%s", problem)
+            record = replace(record, kept=read_kept(out, number), cuts=max(record.cuts, number + 1))
+            if options.resume:
+                record = resumed(record)
+            coordinator.restore(record, asyncio.get_running_loop().time())
+        host.remember = partial(write_job_record, out)
+        total = options.servers * options.shards
+        self._checkpoints = Checkpoints(out, host, total, options.checkpoint_keep)
+        return host
+
+    def _cut_written(self, message: pb.CutWritten) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.take(message)
+        elif self._link is not None:
+            self._link.cut_written(message)
 
     def interrupt(self, number: signal.Signals) -> bool:
         """End the job, so that it is saved; say whether there is anything to wait for."""

@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paramserver.diaries import ShardDiary, shard_row
-from paramserver.errors import Fault, RequestError
+from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import (
     CutAsked,
     CutMade,
+    CutOrdered,
+    GenerationBegun,
     InitialiseReceived,
     JobAnnounced,
     JobEnded,
@@ -35,6 +37,7 @@ from paramserver.types import Shapes
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.receive import bytes_of, slice_headers
+from server.checkpoints import CutKeeper, Tasks
 from server.host import Broken, HostStatistics, Lane, ShardHost
 from server.requests import Requests
 from server.trace import ShardTrace
@@ -66,7 +69,7 @@ class Holding:
     bytes: int
 
     @classmethod
-    def of(cls, order: JobAnnounced) -> Holding:
+    def of(cls, order: JobAnnounced | GenerationBegun) -> Holding:
         """Return what an announcement gives to its shard."""
         shapes = {tensor.key: tensor.shape for tensor in order.job.tensors}
         tables = frozenset(tensor.key for tensor in order.job.tensors if tensor.table)
@@ -85,10 +88,14 @@ class Shards:
         buffers: where the shards write new weights.
         report: gets the shards' reports, in order.
         fail: called with a sentence if a shard itself breaks.
+        keeper: writes and reads their cuts.
         trace: where to record what the shards do; None for nowhere.
 
+        returns: the server was here before, so whoever asks for its shards has to wait for a checkpoint.
+
     Attributes:
-        ended: the reason of the job's end, once every shard has handled it.
+        ended: the reason of the job's end, once every shard has handled it; another future after `reopen`.
+        reopened: set when a job that had ended goes on.
     """
 
     def __init__(
@@ -100,7 +107,10 @@ class Shards:
         buffers: Buffers,
         report: Callable[[Report], None],
         fail: Callable[[str], None],
+        keeper: CutKeeper,
         trace: TraceFile | None = None,
+        *,
+        returns: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.first = server * count
@@ -110,7 +120,13 @@ class Shards:
         self._requests = requests
         self._report = report
         self._fail = fail
+        self._keeper = keeper
+        self._returns = returns
         self._holdings: dict[int, Holding] = {}
+        self._held_back: dict[int, list[Order]] = {}  # while a shard's cut is being read
+        self._tasks = Tasks()
+        self._generations: dict[int, int] = {}  # of each shard
+        self.reopened = asyncio.Event()
         self._end: JobEnded | None = None
         self._going = set(range(self.first, self.first + count))
         self._lanes = [
@@ -147,6 +163,8 @@ class Shards:
             RequestError: there is no such shard here, or no job yet.
         """
         self.check(shard)
+        if shard not in self._holdings and self._returns:
+            raise JobError("This server has come back, and is waiting for its weights.", Failure.UNAVAILABLE)
         if shard not in self._holdings:
             raise RequestError("There is no job here yet. Join first.", Fault.PRECONDITION)
         return self._holdings[shard]
@@ -158,11 +176,44 @@ class Shards:
     def order(self, local: int, order: Order) -> None:
         """Bring an order to a shard, given by its number within this server."""
         shard = self.first + local
-        if isinstance(order, JobAnnounced):
+        if shard in self._held_back:
+            self._held_back[shard].append(order)
+            return
+        if isinstance(order, GenerationBegun) and order.cut is None:
+            self._held_back[shard] = []
+            self._tasks.begin(self._restore(shard, order))
+            return
+        if isinstance(order, JobAnnounced | GenerationBegun):
             self._holdings[shard] = Holding.of(order)
         if isinstance(order, JobEnded):
             self._end = order
         self.submit(shard, order)
+
+    def generation(self, shard: int) -> int:
+        """Return the generation of a shard's weights."""
+        return self._generations.get(shard, 0)
+
+    def reopen(self) -> None:
+        """Take notice that a job which had ended goes on."""
+        self._end = None
+        self._going = set(range(self.first, self.first + len(self._lanes)))
+        if self.ended.done():
+            self.ended = self._loop.create_future()
+            self.reopened.set()
+
+    async def _restore(self, shard: int, order: GenerationBegun) -> None:
+        """Bring a shard the order with its cut, and then what came after."""
+        try:
+            cut = await self._keeper.read(order, shard)
+        except RequestError as error:
+            self._fail(f"Shard {shard} cannot go on from checkpoint {order.checkpoint}. {error}")
+            return
+        self._generations[shard] = order.generation
+        self.reopen()
+        later = self._held_back.pop(shard)
+        self.order(shard - self.first, replace(order, cut=cut))
+        for each in later:
+            self.order(shard - self.first, each)
 
     async def statistics(self) -> list[HostStatistics]:
         """Return how the shards stand."""
@@ -173,6 +224,12 @@ class Shards:
                 statistics = await self._loop.run_in_executor(self._pool, lane.host.statistics)
             found.append(statistics)
         return found
+
+    def patience_seconds(self) -> float:
+        """Return how long the job waits for a lost server; 0 before there is a job."""
+        for _, holding in self.holdings():
+            return holding.job.lease_seconds + holding.job.restart_timeout_seconds
+        return 0.0
 
     def versions(self) -> dict[int, int]:
         """Return the version of each shard that is not busy at this moment. Never blocks."""
@@ -185,7 +242,9 @@ class Shards:
 
     def _is_cheap(self, shard: int, event: ShardEvent) -> bool:
         match event:
-            case PushReceived() | CutAsked():
+            case GenerationBegun():
+                return False
+            case PushReceived() | CutAsked() | CutOrdered():
                 return self._holdings[shard].bytes <= CHEAP_BYTES_MAX
             case RoundClosed():
                 holding = self._holdings[shard]
@@ -201,7 +260,7 @@ class Shards:
                 self._report(effect.report)
                 self._note_end(effect.report)
             case CutMade():
-                pass
+                self._keeper.keep(effect, self.generation(effect.cut.shard))
             case Broken():
                 self._broken(effect)
             case _:

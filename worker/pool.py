@@ -83,7 +83,7 @@ class Pool:
         """
         log.debug("Joining the job at %s.", self._connection.coordinator)
         for name in self._names:
-            client = self._connection.join(name, self._spec, self._join_timeout_seconds)
+            client = self._connection.join(name, self._spec, self._join_timeout_seconds, stays=True)
             self._loops.append(ReplicaLoop(client, self._task, self._diary(name)))
         ranks = ", ".join(str(loop.client.rank) for loop in self._loops)
         log.info("Joined the job at %s as rank %s.", self._connection.coordinator, ranks)
@@ -157,8 +157,6 @@ class Pool:
             if error.failure is not Failure.ENDED or not self._job_has_ended():
                 raise
             ended = error
-        if ended is None and not loop.client.granted.recovers:
-            return True
         generation = self._await_end(loop, left=ended is None)
         if generation > loop.client.granted.generation:
             loop.rejoin(generation, "The weights were recovered after it had finished.")

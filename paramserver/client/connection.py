@@ -96,7 +96,9 @@ class Connection:
     ) -> None:
         self.close()
 
-    def join(self, name: str, job: JobSpec, deadline_seconds: float = 60.0) -> ReplicaClient:
+    def join(
+        self, name: str, job: JobSpec, deadline_seconds: float = 60.0, *, stays: bool = False
+    ) -> ReplicaClient:
         """Take part as a replica.
 
         Blocks until the coordinator has answered, for which all servers must be up, or the deadline.
@@ -105,14 +107,15 @@ class Connection:
             name: who it is, such as ``worker0/1``; the same name again is a restart of the same rank.
             job: what to train; every replica says the same.
             deadline_seconds: how long to try while servers are not up.
+            stays: after it has left, heartbeats go on until they are answered with the job's end.
 
         Raises:
             RequestError: the job differs from the one that is trained, or cannot be.
             JobError: no server answered in time, or the job is over.
         """
         attempt = uuid.uuid4().hex
-        reply = self.ask_to_join(encode_join(name, attempt, job), deadline_seconds)
-        return ReplicaClient(self, self._channels, reply, self._limits, name, attempt)
+        reply = self.ask_to_join(encode_join(name, attempt, job, stays=stays), deadline_seconds)
+        return ReplicaClient(self, self._channels, reply, self._limits, name, attempt, stays)
 
     def observe(self, name: str, deadline_seconds: float = 60.0, *, scores: bool = False) -> ObserverClient:
         """Take part as an observer, who only reads; blocks until there is a job, or the deadline.
@@ -275,10 +278,12 @@ class ReplicaClient(_Client):
         limits: Limits,
         name: str,
         attempt: str,
+        stays: bool,
     ) -> None:
         super().__init__(connection, channels, reply, limits)
         self._name = name
         self._attempt = attempt
+        self._stays = stays
 
     def _take(self, reply: pb.JoinReply) -> None:
         super()._take(reply)
@@ -305,7 +310,7 @@ class ReplicaClient(_Client):
         if generation <= self.granted.generation:
             # It was believed dead. Unless somebody else is there by now, it is its own replacement.
             self._attempt, incarnation = uuid.uuid4().hex, self.replica.incarnation
-        message = encode_join(self._name, self._attempt, self.job, incarnation=incarnation)
+        message = encode_join(self._name, self._attempt, self.job, incarnation=incarnation, stays=self._stays)
         seconds = max(self.granted.patience_seconds, self._limits.call)
         self._take(self.connection.ask_to_join(message, seconds))
 

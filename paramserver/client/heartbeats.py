@@ -51,7 +51,9 @@ class Heartbeats:
         self._on_answer = on_answer
         self._on_silence = on_silence
         self._silence_seconds = max(seconds * SILENCE_BEATS, patience_seconds)
-        self._stopped = threading.Event()
+        self._changed = threading.Condition()
+        self._hurries = False  # guarded by _changed
+        self._stopped = False  # guarded by _changed
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
 
     def __enter__(self) -> Heartbeats:
@@ -65,16 +67,21 @@ class Heartbeats:
 
     def hurry(self) -> None:
         """Send more of them from now on, to hear of the job's end soon after it has come."""
-        self._seconds = min(self._seconds, HURRIED_SECONDS)
+        with self._changed:
+            if not self._hurries:
+                self._hurries, self._seconds = True, min(self._seconds, HURRIED_SECONDS)
+                self._changed.notify_all()
 
     def stop(self) -> None:
         """Send no more; blocks for a moment where one is under way."""
-        self._stopped.set()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
         self._thread.join(self._seconds)
 
     def _run(self) -> None:
         answered = time.monotonic()
-        while not self._stopped.is_set():
+        while not self._stopped:
             try:
                 answer = self._connection.heartbeat(self._beats(), max(self._seconds, LATE_SECONDS))
             except (JobError, RequestError) as error:
@@ -87,4 +94,10 @@ class Heartbeats:
                 self._on_answer(answer)
                 if answer.ended:
                     return
-            self._stopped.wait(self._seconds)
+            self._pause()
+
+    def _pause(self) -> None:
+        """Wait for the next one's time, or until there is a hurry."""
+        with self._changed:
+            hurried = self._hurries
+            self._changed.wait_for(lambda: self._stopped or self._hurries > hurried, self._seconds)

@@ -59,6 +59,7 @@ class JoinReceived:
         job: what the replica wants to train; None for an observer.
         scores: this observer will send the final score, so its server should not end before.
         incarnation: which the replica was when it was fenced; 0 for one that starts.
+        stays: after it has left it sends heartbeats until it hears that the job is over.
     """
 
     request: int
@@ -67,6 +68,7 @@ class JoinReceived:
     job: JobSpec | None
     scores: bool = False
     incarnation: int = 0
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,17 @@ from paramserver.storage.cuts import (
     finish_checkpoint,
     newest_checkpoint,
     read_cut,
+    read_kept,
     remove_old,
     write_cut,
 )
-from paramserver.storage.job_record import COORDINATOR, read_job_record, resumed, write_job_record
+from paramserver.storage.job_record import (
+    COORDINATOR,
+    has_job_record,
+    read_job_record,
+    resumed,
+    write_job_record,
+)
 from paramserver.storage.manifest import MANIFEST, Manifest, ShardFile, load_manifest
 from paramserver.storage.metrics import MetricsWriter, read_metrics
 from paramserver.storage.run_folder import RunFolder, create_run_folder
@@ -35,12 +42,14 @@ __all__ = [
     "checkpoint_folder",
     "create_run_folder",
     "finish_checkpoint",
+    "has_job_record",
     "json_text",
     "load_manifest",
     "newest_checkpoint",
     "read_checkpoint",
     "read_cut",
     "read_job_record",
+    "read_kept",
     "read_metrics",
     "remove_old",
     "replacing",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from paramserver.errors import RequestError
-from paramserver.events import Cut, JobSpec, Outcome, Slice, Snapshot, Verdict
+from paramserver.events import Cut, JobSpec, Kept, Outcome, Slice, Snapshot, Verdict
 from paramserver.placement import slice_shape
 from paramserver.storage.checkpoint import (
     SliceValues,
@@ -134,6 +134,24 @@ def read_cut(folder: Path, shard: int, slices: Sequence[Slice]) -> Cut:
         }
     version = max(file.version for file in sources)
     return Cut(shard, Snapshot(version, notes[0].rounds, values), state, clocks, verdicts)
+
+
+def read_kept(run: Path, checkpoint: int) -> Kept:
+    """Read what a whole checkpoint is.
+
+    Raises:
+        RequestError: it is not finished, or not sound.
+    """
+    folder = checkpoint_folder(run, checkpoint)
+    clocks: dict[int, int] = {}
+    rounds = 0
+    for file in load_manifest(folder).files:
+        with open_tensor_file(folder / file.name) as reader:
+            notes = _Notes(reader)
+        rounds = max(rounds, notes.rounds)
+        for rank, clock in notes.clocks.items():
+            clocks[rank] = min(clock, clocks.get(rank, clock))
+    return Kept(checkpoint, rounds, clocks)
 
 
 def newest_checkpoint(run: Path) -> tuple[int, list[str]]:

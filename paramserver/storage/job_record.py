@@ -28,6 +28,11 @@ def write_job_record(run: Path, record: JobRecord) -> None:
     write_json(run / COORDINATOR, {"format_version": FORMAT_VERSION, **value})
 
 
+def has_job_record(run: Path) -> bool:
+    """Say whether a coordinator has written down a job there."""
+    return (run / COORDINATOR).exists()
+
+
 def read_job_record(run: Path) -> JobRecord:
     """Read what `write_job_record` wrote.
 

@@ -133,7 +133,12 @@ def decode_replica(message: pb.Replica) -> Replica:
 
 
 def encode_join(
-    name: str, attempt: str, job: JobSpec | None, scores: bool = False, incarnation: int = 0
+    name: str,
+    attempt: str,
+    job: JobSpec | None,
+    scores: bool = False,
+    incarnation: int = 0,
+    stays: bool = False,
 ) -> pb.JoinRequest:
     """Return a join's message; without a job it is an observer's, who may be one that scores."""
     return pb.JoinRequest(
@@ -143,6 +148,7 @@ def encode_join(
         job=None if job is None else encode_job(job),
         scores=scores,
         incarnation=incarnation,
+        stays=stays,
     )
 
 
@@ -161,7 +167,7 @@ def decode_join(message: pb.JoinRequest, request: int, bytes_max: int = JOB_BYTE
     job = decode_job(message.job, bytes_max) if message.HasField("job") else None
     name, attempt = named(message.name, "name"), named(message.attempt, "attempt")
     incarnation = whole(message.incarnation, "incarnation")
-    return JoinReceived(request, name, attempt, job, message.scores, incarnation)
+    return JoinReceived(request, name, attempt, job, message.scores, incarnation, message.stays)
 
 
 def encode_granted(granted: JoinGranted, heartbeat_seconds: float) -> pb.JoinReply:

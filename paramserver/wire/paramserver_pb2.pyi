@@ -318,6 +318,7 @@ class JoinRequest(google.protobuf.message.Message):
     JOB_FIELD_NUMBER: builtins.int
     SCORES_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
+    STAYS_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """set by the client; 1"""
     name: builtins.str
@@ -328,6 +329,8 @@ class JoinRequest(google.protobuf.message.Message):
     """set by an observer that will Score the final weights: the servers wait for it"""
     incarnation: builtins.int
     """set by the client; which it was when it was fenced, so that it takes nobody's place; 0: new"""
+    stays: builtins.bool
+    """set by the client; once it has left it sends heartbeats until the job is over"""
     @property
     def job(self) -> global___JobSpec:
         """set by the client; absent for an observer"""
@@ -341,9 +344,10 @@ class JoinRequest(google.protobuf.message.Message):
         job: global___JobSpec | None = ...,
         scores: builtins.bool = ...,
         incarnation: builtins.int = ...,
+        stays: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "incarnation", b"incarnation", "job", b"job", "name", b"name", "protocol_version", b"protocol_version", "scores", b"scores"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "incarnation", b"incarnation", "job", b"job", "name", b"name", "protocol_version", b"protocol_version", "scores", b"scores", "stays", b"stays"]) -> None: ...
 
 global___JoinRequest = JoinRequest
 

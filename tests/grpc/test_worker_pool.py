@@ -257,7 +257,7 @@ def test_a_target_that_is_reached_ends_the_job_well_for_all(server: ServerProces
     spec, task = make_task(job, SPLITS, MODEL)
     with Connection(server.address) as one, Connection(server.address) as two:
         running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
-        eye = one.observe("eye")
+        eye = one.observe("eye", scores=True)
         while not (status := one.status().job) or not all(member.clock for member in status.members):
             one.pause(0.01)
         one.score(Score("validation", 1, -1, 0.5, 0.5, 30))

@@ -90,8 +90,8 @@ def test_a_tensor_of_an_unheard_dtype_cannot_travel() -> None:
 
 @pytest.mark.parametrize(("job", "scores"), [(JOB, False), (None, False), (None, True)])
 def test_a_join_comes_back(job: ev.JobSpec | None, scores: bool) -> None:
-    message = jobs.encode_join("w/1", "abc", job, scores, 3)
-    assert jobs.decode_join(message, 5) == ev.JoinReceived(5, "w/1", "abc", job, scores, 3)
+    message = jobs.encode_join("w/1", "abc", job, scores, 3, True)
+    assert jobs.decode_join(message, 5) == ev.JoinReceived(5, "w/1", "abc", job, scores, 3, True)
 
 
 @pytest.mark.parametrize("replica", [REPLICA, None])

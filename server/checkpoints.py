@@ -1,0 +1,131 @@
+"""Checkpoints while the job runs: every server writes its cuts, the coordinator finishes what is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from paramserver.errors import JobError, RequestError
+from paramserver.events import CheckpointFailed, CheckpointKept, Cut, CutMade, GenerationBegun, Kept
+from paramserver.storage import checkpoint_folder, finish_checkpoint, read_cut, remove_old, write_cut
+from paramserver.wire import paramserver_pb2 as pb
+from server.coordination import CoordinatorHost
+from server.files import decode_file, encode_file
+
+log = logging.getLogger("server")
+
+
+class Tasks:
+    """Tasks of the event loop that nobody waits for; they are held until they end."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something run beside everything else."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class CutKeeper:
+    """Writes and reads this server's part of checkpoints, off the event loop.
+
+    Args:
+        out: the run folder; None: nothing is kept.
+        shards_total: of all servers.
+        written: told what became of each cut, on the event loop.
+    """
+
+    def __init__(self, out: Path | None, shards_total: int, written: Callable[[pb.CutWritten], None]) -> None:
+        self._out = out
+        self._shards_total = shards_total
+        self._written = written
+        self._tasks = Tasks()
+
+    def keep(self, made: CutMade, generation: int) -> None:
+        """Write a cut; returns at once."""
+        self._tasks.begin(self._keep(made, generation))
+
+    async def read(self, order: GenerationBegun, shard: int) -> Cut:
+        """Read what a shard was at the checkpoint that an order names.
+
+        Raises:
+            RequestError: it is torn, or is not there.
+        """
+        if self._out is None:
+            raise RequestError("This server has no --out, so it has kept no checkpoint to go on from.")
+        folder = checkpoint_folder(self._out, order.checkpoint)
+        return await asyncio.to_thread(read_cut, folder, shard, order.slices)
+
+    async def _keep(self, made: CutMade, generation: int) -> None:
+        cut = made.cut
+        message = pb.CutWritten(
+            checkpoint=made.checkpoint, shard=cut.shard, rounds=cut.snapshot.rounds, clocks=cut.clocks
+        )
+        if self._out is None:
+            message.failure = "This server has no --out, so it keeps nothing."
+        else:
+            try:
+                folder = checkpoint_folder(self._out, made.checkpoint)
+                file = await asyncio.to_thread(write_cut, folder, cut, self._shards_total, generation)
+                message.file.CopyFrom(encode_file(file))
+            except (JobError, RequestError) as error:
+                message.failure = str(error)
+        self._written(message)
+
+
+class Checkpoints:
+    """Finishes checkpoints: the coordinator's side.
+
+    Args:
+        out: the run folder.
+        coordinator: told which checkpoints are whole.
+        shards_total: of all servers.
+        keep: how many checkpoints are kept, >= 1.
+    """
+
+    def __init__(self, out: Path, coordinator: CoordinatorHost, shards_total: int, keep: int) -> None:
+        self._out = out
+        self._coordinator = coordinator
+        self._shards_total = shards_total
+        self._keep = keep
+        self._parts: dict[int, dict[int, pb.CutWritten]] = {}
+        self._tasks = Tasks()
+
+    def take(self, part: pb.CutWritten) -> None:
+        """Take what became of one shard's cut; the last one finishes the checkpoint."""
+        generation = self._coordinator.status().generation
+        if part.failure:
+            self._parts.pop(part.checkpoint, None)
+            self._coordinator.handle(CheckpointFailed(part.checkpoint, part.failure))
+            return
+        if part.file.generation != generation:
+            return  # it was under way when a newer generation began
+        parts = self._parts.setdefault(part.checkpoint, {})
+        parts[part.shard] = part
+        if len(parts) == self._shards_total:
+            del self._parts[part.checkpoint]
+            self._tasks.begin(self._finish(part.checkpoint, parts))
+
+    async def _finish(self, checkpoint: int, parts: dict[int, pb.CutWritten]) -> None:
+        status = self._coordinator.status()
+        assert status.job is not None, "there is no cut without a job"
+        rounds = max(part.rounds for part in parts.values())
+        clocks: dict[int, int] = {}
+        for part in parts.values():
+            for rank, clock in part.clocks.items():
+                clocks[rank] = min(clock, clocks.get(rank, clock))
+        files = [decode_file(part.file) for part in parts.values()]
+        folder = checkpoint_folder(self._out, checkpoint)
+        try:
+            await asyncio.to_thread(finish_checkpoint, folder, status.job, files, status.generation, rounds)
+            await asyncio.to_thread(remove_old, self._out, checkpoint, self._keep)
+        except (JobError, RequestError) as error:
+            self._coordinator.handle(CheckpointFailed(checkpoint, str(error)))
+            return
+        log.debug("Checkpoint %d is in %s.", checkpoint, folder)
+        self._coordinator.handle(CheckpointKept(Kept(checkpoint, rounds, clocks)))
