@@ -63,6 +63,7 @@ def run(job: Job, environments: Mapping[int, Mapping[str, str]], hosts: Any = No
         coordinator = ""
         for index in range(job.servers):
             options = ["--listen", f"{address}:0", "--server", str(index), "--servers", str(job.servers)]
+            options += ["--insecure"] if hosts else []
             options += ["--shards", str(job.shards), "--out", name, "--score-grace-seconds", "0"]
             options += ["--coordinator", coordinator] if index else []
             log = start(f"server{index}", first, {}, "server", *options)

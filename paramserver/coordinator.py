@@ -334,7 +334,7 @@ class Coordinator:
                 return self._handled(job, report, now)
 
     def _staged(self, job: _Job, report: ev.Staged, now: float) -> Effects:
-        if job.sealed:
+        if job.sealed or self._ended is not None:
             return []
         shards = job.staged.setdefault(report.initialiser, set())
         shards.add(report.shard)

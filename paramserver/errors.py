@@ -30,6 +30,9 @@ class Fault(Enum):
     EXHAUSTED = "exhausted"
     """It is larger than a limit allows."""
 
+    DENIED = "denied"
+    """Whoever asks may not: no token, a wrong one, or certificates that do not fit."""
+
 
 class Failure(Enum):
     """Why a request that was in order could not be served."""

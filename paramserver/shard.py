@@ -229,9 +229,10 @@ class Shard:
         needs = rule.needs(event.clock) if self._is_open() else NOT_BEFORE_START
         parked = Parked(event, replica, needs, now)
         if needs <= self._frontier():
-            return [self._granted(parked)]
+            # A newcomer's first pull may have moved the slowest clock, so others may read now, too.
+            return [self._granted(parked), *self._wake()]
         self._parked.park(parked)
-        return [self._why(parked)]
+        return [self._why(parked), *self._wake()]
 
     def _observed(self, event: ev.PullReceived) -> ev.ShardEffect:
         """Answer an observer at once: it is never counted and never parked."""

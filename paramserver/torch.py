@@ -72,6 +72,10 @@ class Options(TypedDict, total=False):
     lease_seconds: float
     step_timeout: float
     start_timeout: float
+    token: str | None
+    tls_ca: str | Path | None
+    tls_cert: str | Path | None
+    tls_key: str | Path | None
 
 
 def connect(address: str, module: torch.nn.Module, **options: Unpack[Options]) -> ModuleReplica:

@@ -1,6 +1,7 @@
 """``python -P -m server.healthy HOST:PORT``: exit 0 where a server is ready, for a container's health check.
 
-A server is ready once it knows all the others.
+A server is ready once it knows all the others. With TLS, variables say with what to ask: PARAMSERVER_TLS_CA, and
+where servers want to see a certificate PARAMSERVER_TLS_CERT and PARAMSERVER_TLS_KEY.
 """
 
 from __future__ import annotations
@@ -24,10 +25,19 @@ def main(arguments: list[str]) -> int:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+    from paramserver.errors import RequestError
+    from paramserver.security import read_access
+    from paramserver.security.channels import open_channel
+
     if len(arguments) != 1:
         print("One argument is expected, the address of a server: HOST:PORT.", file=sys.stderr)
         return 2
-    with grpc.insecure_channel(arguments[0], options=(("grpc.enable_http_proxy", 0),)) as channel:
+    try:
+        access = read_access()
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return 2
+    with open_channel(arguments[0], access, (("grpc.enable_http_proxy", 0),)) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=ANSWER_SECONDS

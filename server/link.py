@@ -12,8 +12,10 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from paramserver.errors import Failure, JobError, RequestError
+from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import Order, Report
+from paramserver.security import Access
+from paramserver.security.channels import is_shut, metadata, tls_credentials, why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.numbers import whole
 from paramserver.wire.orders import decode_order, encode_report
@@ -45,6 +47,7 @@ class Link:
 
     Args:
         coordinator: its address, ``host:port``.
+        access: what opens the door between servers.
         server: this server's index, >= 1.
         address: this server's address for clients.
         shards: how many shards it has.
@@ -55,6 +58,7 @@ class Link:
     def __init__(
         self,
         coordinator: str,
+        access: Access,
         server: int,
         address: str,
         shards: int,
@@ -63,6 +67,7 @@ class Link:
         returns: bool = False,
     ) -> None:
         self._address = coordinator
+        self._access = access
         self._server = server
         self._hello = pb.Hello(server=server, address=address, shards=shards, returns=returns)
         self._shards = shards
@@ -158,11 +163,15 @@ class Link:
         await self._channel.close()
 
     def _open(self) -> aio.Channel:
-        return aio.insecure_channel(self._address, options=KEEPALIVE + QUICK_RECONNECT)
+        options = KEEPALIVE + QUICK_RECONNECT
+        credentials = tls_credentials(self._access)
+        if credentials is None:
+            return aio.insecure_channel(self._address, options=options)
+        return aio.secure_channel(self._address, credentials, options=options)
 
     async def _try_connect(self, seconds: float) -> RequestError | JobError | None:
         link: Any = InternalStub(self._channel).Link
-        self._call = link()
+        self._call = link(metadata=metadata(self._access))
         try:
             async with asyncio.timeout(seconds):
                 await self._call.write(pb.LinkUp(hello=self._hello))
@@ -174,7 +183,11 @@ class Link:
             pass
         if not self._call.done():
             return None
-        return error_of(await self._call.code(), await self._call.details() or "no answer", self._address)
+        code, details = await self._call.code(), await self._call.details() or "no answer"
+        shut = code is grpc.StatusCode.UNAVAILABLE and is_shut(details)
+        if shut and (sentence := await asyncio.to_thread(why_shut, self._address, self._access)):
+            return RequestError(sentence, Fault.DENIED)
+        return error_of(code, details, self._address)
 
     async def _send(self) -> None:
         while True:

@@ -10,12 +10,14 @@ import importlib.util
 import logging
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from paramserver.errors import RequestError
 from paramserver.events import JobStatus
+from paramserver.security.doors import OPEN, Doors, tls_context
 from paramserver.wire.status import ServerStanding
 
 log = logging.getLogger("server")
@@ -37,6 +39,7 @@ class Metrics:
         ask: where the numbers come from.
         host: to listen on.
         port: to listen on; 0 takes a free one.
+        doors: with TLS the metrics are served over it, too.
 
     Attributes:
         url: of the metrics.
@@ -45,7 +48,7 @@ class Metrics:
         RequestError: prometheus-client is not installed, or the port cannot be had.
     """
 
-    def __init__(self, ask: Ask, host: str, port: int) -> None:
+    def __init__(self, ask: Ask, host: str, port: int, doors: Doors = OPEN) -> None:
         if importlib.util.find_spec("prometheus_client") is None:
             raise RequestError(
                 "Metrics need the package prometheus-client, which is not installed. Install it with "
@@ -56,13 +59,15 @@ class Metrics:
         registry = CollectorRegistry()
         registry.register(_Collector(ask, asyncio.get_running_loop()))
         try:
-            self._server = _Server((host, port), MetricsHandler.factory(registry))
+            self._server = _Server((host, port), MetricsHandler.factory(registry), tls_context(doors))
         except OSError as error:
             raise RequestError(
                 f"Metrics cannot be served at {host}:{port}: {error.strerror or error}. Choose another "
                 "--metrics-port, or another --metrics-listen."
             ) from None
-        self.url = f"http://{_in_url(host)}:{self._server.server_address[1]}/metrics"
+        self.url = (
+            f"http{'s' if doors.has_tls else ''}://{_in_url(host)}:{self._server.server_address[1]}/metrics"
+        )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(LOOK_SECONDS,), name="metrics", daemon=True
         )
@@ -79,9 +84,18 @@ class _Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+    def __init__(self, address: tuple[str, int], handler: Any, tls: ssl.SSLContext | None) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._tls = tls
         super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection; its handshake, which may take long, is for the thread that serves it."""
+        connection, peer = super().get_request()
+        connection.settimeout(SCRAPE_SECONDS)
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, peer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note a scrape that failed; whoever scrapes sees its connection closed."""

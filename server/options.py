@@ -9,6 +9,10 @@ from paramserver.arguments import ArgumentParser, address, port, positive, secon
 from paramserver.errors import RequestError
 from paramserver.job import job_from_toml
 from paramserver.logs import FORMATS, LEVELS
+from paramserver.security import INTERNAL_TOKEN
+from paramserver.security.doors import Doors, add_door_options, check_listen, read_doors
+
+DOOR_FILES = ("token_file", "internal_token_file", "tls_cert", "tls_key", "tls_ca")
 
 _WILDCARDS = ("0.0.0.0", "::", "[::]", "")
 
@@ -38,6 +42,8 @@ class Options:
     metrics_listen: str
     log_level: str
     log_format: str
+    insecure: bool
+    doors: Doors
 
     def advertised(self, port: int) -> str:
         """Return the address that others use, given the port that was bound."""
@@ -54,7 +60,8 @@ def read_options(arguments: list[str]) -> Options:
     """
     given = _parser().read(arguments)
     given.job = _read(given.job)
-    options = Options(**vars(given))
+    files = {name: vars(given).pop(name) for name in DOOR_FILES}
+    options = Options(**vars(given), doors=read_doors(**files))
     if not options.shards:
         shards = job_from_toml(options.job, "of this server").shards if options.job else 1
         options = replace(options, shards=shards)
@@ -73,7 +80,27 @@ def read_options(arguments: list[str]) -> Options:
             f"--listen {options.listen} means every address of this machine. Say with --advertise HOST:PORT "
             "which one others are to use."
         )
+    _check_doors(options, host)
     return options
+
+
+def _check_doors(options: Options, host: str) -> None:
+    """See that nobody gets in whom the user has not let in."""
+    doors = options.doors
+    places = [("--listen", host)]
+    places += [("--metrics-listen", options.metrics_listen)] if options.metrics_port is not None else []
+    for option, place in places:
+        check_listen(option, place, has_tls=doors.has_tls, insecure=options.insecure)
+    if options.servers > 1 and doors.token and not doors.internal_token:
+        raise RequestError(
+            "Several servers that ask for a token need a secret of their own, too, which no worker has. Give "
+            f"all of them the same --internal-token-file, or {INTERNAL_TOKEN}."
+        )
+    if options.server and doors.has_tls and doors.ca is None:
+        raise RequestError(
+            f"Server {options.server} calls server 0 over TLS, and has to know whose certificate that has. "
+            "Say it with --tls-ca FILE."
+        )
 
 
 def _read(job: Path | None) -> str:
@@ -110,6 +137,7 @@ def _parser() -> ArgumentParser:
         help="the workers' job file: server 0 keeps it in the run folder",
     )
     add("--out", metavar="DIR", type=Path, default=None, help="run folder; without it nothing is kept")
+    add_door_options(add)
     add("--exit-with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     add(
         "--connect-timeout",

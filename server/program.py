@@ -23,6 +23,8 @@ from paramserver.diaries import shard_row
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import EndAsked, Order, Report, ServerRegistered
 from paramserver.logs import announce
+from paramserver.security.doors import Doors
+from paramserver.security.guard import Guard
 from paramserver.storage import (
     has_job_record,
     newest_checkpoint,
@@ -177,7 +179,7 @@ class _Server:
             self._coordinator.connect(0, self._shards.order)
             self._links = Links(self._coordinator, options.servers, options.shards)
             self._links.cut_written = self._cut_written
-        server = aio.server(options=SERVER_OPTIONS)
+        server = aio.server(interceptors=[Guard(options.doors, INTERNAL)], options=SERVER_OPTIONS)
         service = Service(
             self._shards,
             self._requests,
@@ -193,7 +195,7 @@ class _Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, *((INTERNAL,) if self._links else ()), "grpc.health.v1.Health")
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-        port = _bind(server, options.listen)
+        port = _bind(server, options.listen, options.doors)
         address = options.advertised(port)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
@@ -205,6 +207,7 @@ class _Server:
         else:
             self._link = Link(
                 options.coordinator,
+                options.doors.of_link(),
                 options.server,
                 address,
                 options.shards,
@@ -214,7 +217,7 @@ class _Server:
             self._stack.push_async_callback(self._link.close)
         metrics = None
         if options.metrics_port is not None:
-            metrics = Metrics(service.status, options.metrics_listen, options.metrics_port)
+            metrics = Metrics(service.status, options.metrics_listen, options.metrics_port, options.doors)
             self._stack.callback(metrics.close)
         gc.freeze()  # what is here by now stays, so the collector need not look at it again
         announce(f"listening {address}")
@@ -404,9 +407,13 @@ def _open_trace(options: Options) -> TraceFile | None:
     )
 
 
-def _bind(server: aio.Server, address: str) -> int:
+def _bind(server: aio.Server, address: str, doors: Doors) -> int:
+    credentials = doors.credentials()
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError:
         port = 0
     if not port:

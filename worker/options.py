@@ -11,6 +11,7 @@ from pathlib import Path
 from paramserver.arguments import ArgumentParser, address, positive, seconds, whole
 from paramserver.errors import RequestError
 from paramserver.logs import FORMATS, LEVELS
+from paramserver.security.access import Access, add_access_options, read_access
 
 BLAS_THREADS = 1
 """Threads of linear algebra where the job says nothing; `paramserver.job` has the same."""
@@ -36,6 +37,7 @@ class Options:
     log_level: str
     log_format: str
     trace: Path | None
+    access: Access
 
     @property
     def index(self) -> int | None:
@@ -57,7 +59,9 @@ def read_options(arguments: list[str]) -> Options:
         RequestError: an option is missing, unknown or malformed, or they contradict each other.
         SystemExit: 0 after ``--help``.
     """
-    options = Options(**vars(_parser().read(arguments)))
+    given = vars(_parser().read(arguments))
+    files = [given.pop(name) for name in ("token_file", "tls_ca", "tls_cert", "tls_key")]
+    options = Options(**given, access=read_access(*files))
     if options.named_by_host and options.worker is not None:
         raise RequestError("--worker and --named-by-host both say what this worker is called. Give one.")
     if options.evaluate and options.trace is not None:
@@ -105,6 +109,7 @@ def _parser() -> ArgumentParser:
         default=60.0,
         help="how long to try while the servers are not up (default: 60)",
     )
+    add_access_options(add)
     add("--exit-with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     add("--log-level", choices=LEVELS, default="info", help="debug shows tracebacks, too (default: info)")
     add("--log-format", choices=FORMATS, default="text", help="json writes an object a line (default: text)")

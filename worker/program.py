@@ -41,7 +41,10 @@ def run(options: Options, stops: Stops) -> int:
         workload = load_workload(job, own)
         spec, task = workload.spec, task_of(workload)
         names = [f"{options.name}/{thread}" for thread in range(options.threads or job.threads)]
-        with _recording(options.trace, names) as trace, Connection(options.connect) as connection:
+        with (
+            _recording(options.trace, names) as trace,
+            Connection(options.connect, access=options.access) as connection,
+        ):
             code = 1
             if options.evaluate:
                 stops.call(connection.stop)

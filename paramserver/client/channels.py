@@ -16,7 +16,9 @@ from typing import Any
 
 import grpc
 
-from paramserver.errors import Failure, JobError, RequestError
+from paramserver.errors import Failure, Fault, JobError, RequestError
+from paramserver.security.access import NO_ACCESS, Access
+from paramserver.security.channels import is_shut, open_channel, why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.paramserver_pb2_grpc import ParameterServerStub
 from paramserver.wire.refusals import error_of
@@ -85,6 +87,7 @@ class Channels:
 
     Args:
         coordinator: address of the first server, ``host:port``.
+        access: what opens the servers' doors.
 
     Attributes:
         coordinator: the same.
@@ -92,9 +95,10 @@ class Channels:
             queues behind them.
     """
 
-    def __init__(self, coordinator: str) -> None:
+    def __init__(self, coordinator: str, access: Access = NO_ACCESS) -> None:
         self.coordinator = coordinator
-        self._control = grpc.insecure_channel(coordinator, options=(*OPTIONS, OWN_LANE))
+        self._access = access
+        self._control = open_channel(coordinator, access, (*OPTIONS, OWN_LANE))
         self.control = ParameterServerStub(self._control)
         self._lock = threading.Lock()
         self._servers: dict[str, Server] = {}  # guarded by _lock
@@ -111,7 +115,7 @@ class Channels:
         with self._lock:
             self._check()
             if address not in self._servers:
-                channel = grpc.insecure_channel(address, options=OPTIONS)
+                channel = open_channel(address, self._access, OPTIONS)
                 self._servers[address] = Server(address, channel)
             return self._servers[address]
 
@@ -125,7 +129,7 @@ class Channels:
         Raises:
             JobError: the connection has been stopped.
         """
-        channel = grpc.insecure_channel(self.coordinator, options=(*OPTIONS, OWN_LANE))
+        channel = open_channel(self.coordinator, self._access, (*OPTIONS, OWN_LANE))
         with channel:
             with self._lock:
                 self._check()
@@ -200,7 +204,11 @@ class Channels:
         if call.code() is grpc.StatusCode.CANCELLED:
             # Nobody here has cancelled it, so it is a server on its way out, which may be on its way back.
             return JobError(f"The server at {address} has ended the call; it stops.", Failure.UNAVAILABLE)
-        return error_of(call.code(), call.details() or "", address)
+        details = call.details() or ""
+        shut = call.code() is grpc.StatusCode.UNAVAILABLE and is_shut(details)
+        if shut and (sentence := why_shut(address, self._access)):
+            return RequestError(sentence, Fault.DENIED)
+        return error_of(call.code(), details, address)
 
     def _check(self) -> None:
         if self._stopped.is_set():

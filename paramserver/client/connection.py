@@ -28,6 +28,7 @@ from paramserver.events import (
     Verdict,
 )
 from paramserver.rows import Gradients, RowsByKey
+from paramserver.security import Access, read_access
 from paramserver.session import Pulled, Session
 from paramserver.types import Tensors
 from paramserver.wire import paramserver_pb2 as pb
@@ -75,6 +76,10 @@ class Connection:
     Args:
         coordinator: address of the first server, ``host:port``; the others are learnt at the join.
         limits: how long things may take.
+        access: what opens the servers' doors; None: what the environment says.
+
+    Raises:
+        RequestError: what the environment says cannot be read.
 
     Example:
         >>> with Connection("127.0.0.1:1") as connection:  # where nobody listens
@@ -83,10 +88,15 @@ class Connection:
         paramserver.errors.JobError: 'me' could not join the job at 127.0.0.1:1 within 0.1 s. ...
     """
 
-    def __init__(self, coordinator: str, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
+    def __init__(
+        self,
+        coordinator: str,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        access: Access | None = None,
+    ) -> None:
         self.coordinator = coordinator
         self._limits = limits
-        self._channels = Channels(coordinator)
+        self._channels = Channels(coordinator, read_access() if access is None else access)
 
     def __enter__(self) -> Connection:
         return self

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 
 from paramserver.client.connection import Connection, ObserverClient
 from paramserver.client.own_loop import check_address
 from paramserver.events import JobSpec
+from paramserver.security import read_access
 from paramserver.types import Array
 
 
-def observe(address: str, *, name: str = "observer", timeout: float = 60.0) -> Observer:
+def observe(
+    address: str,
+    *,
+    name: str = "observer",
+    timeout: float = 60.0,
+    token: str | None = None,
+    tls_ca: str | Path | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
+) -> Observer:
     """Look at a running job; nobody waits for an observer, and none is counted.
 
     Blocks until there is a job, or the timeout has passed.
@@ -19,6 +30,12 @@ def observe(address: str, *, name: str = "observer", timeout: float = 60.0) -> O
         address: of the first server, ``HOST:PORT``.
         name: who this is, for people.
         timeout: seconds to try while there is no job.
+        token: of the job, if its servers ask for one; None: what ``PARAMSERVER_TOKEN`` says, which
+            ``paramserver.serve`` sets.
+        tls_ca: a file with the certificates to trust, which turns TLS on; None: what ``PARAMSERVER_TLS_CA``
+            names, if anything.
+        tls_cert: a file with your certificate, where servers ask for one (``PARAMSERVER_TLS_CERT``).
+        tls_key: its private key (``PARAMSERVER_TLS_KEY``).
 
     Returns:
         The observer, for a ``with`` block.
@@ -34,7 +51,8 @@ def observe(address: str, *, name: str = "observer", timeout: float = 60.0) -> O
         paramserver.errors.JobError: 'observer' could not join the job at 127.0.0.1:1 within 0.1 s. ...
     """
     check_address(address)
-    connection = Connection(address)
+    access = read_access(ca=tls_ca, cert=tls_cert, key=tls_key, token=token)
+    connection = Connection(address, access=access)
     try:
         return Observer(connection.observe(name, timeout))
     except BaseException:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 from paramserver.client.connected import ConnectedReplica, rounded
 from paramserver.client.connection import Connection
 from paramserver.consistency import parse_consistency
 from paramserver.errors import RequestError, did_you_mean
 from paramserver.events import JobSpec, TensorSpec
+from paramserver.security import read_access
 from paramserver.types import AnyArray
 
 
@@ -32,6 +34,10 @@ def connect(
     lease_seconds: float = 10.0,
     step_timeout: float = 600.0,
     start_timeout: float = 60.0,
+    token: str | None = None,
+    tls_ca: str | Path | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
 ) -> ConnectedReplica:
     """Join a job as one replica, whose training loop is your own.
 
@@ -59,6 +65,12 @@ def connect(
         lease_seconds: a replica unheard of for this long is dead; heartbeats run by themselves.
         step_timeout: seconds that may pass between a pull and its push.
         start_timeout: seconds that servers and replicas have to come up and join.
+        token: of the job, if its servers ask for one; None: what ``PARAMSERVER_TOKEN`` says, which
+            ``paramserver.serve`` sets.
+        tls_ca: a file with the certificates to trust, which turns TLS on; None: what ``PARAMSERVER_TLS_CA``
+            names, if anything.
+        tls_cert: a file with your certificate, where servers ask for one (``PARAMSERVER_TLS_CERT``).
+        tls_key: its private key (``PARAMSERVER_TLS_KEY``).
 
     Returns:
         The replica, for a ``with`` block.
@@ -77,6 +89,7 @@ def connect(
         paramserver.errors.JobError: '...' could not join the job at 127.0.0.1:1 within 0.1 s. ...
     """
     check_address(address)
+    access = read_access(ca=tls_ca, cert=tls_cert, key=tls_key, token=token)
     first = {key: rounded(key, value) for key, value in weights.items()}
     for key in tables:
         if key not in first:
@@ -104,7 +117,7 @@ def connect(
         start_timeout_seconds=start_timeout,
     )
     with ExitStack() as stack:
-        connection = stack.enter_context(Connection(address))
+        connection = stack.enter_context(Connection(address, access=access))
         client = connection.join(name or f"own-{uuid.uuid4().hex[:8]}", job, start_timeout)
         replica = ConnectedReplica(client, steps)
         stack.push(replica.__exit__)

@@ -12,6 +12,7 @@ _STATUS_OF_FAULT = {
     Fault.PRECONDITION: grpc.StatusCode.FAILED_PRECONDITION,
     Fault.OUT_OF_RANGE: grpc.StatusCode.OUT_OF_RANGE,
     Fault.EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Fault.DENIED: grpc.StatusCode.UNAUTHENTICATED,
 }
 _STATUS_OF_FAILURE = {
     Failure.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,

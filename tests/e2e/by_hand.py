@@ -85,6 +85,8 @@ class ByHand:
         arguments += ["--job", str(self._folder / "job.toml")]
         if index:
             arguments += ["--coordinator", self.address]
+        if host:
+            arguments += ["--insecure"]
         program = self._start(f"server{index}", "server", [*arguments, *options], host)
         if index == 0:
             self.until(lambda: "\n" in program.log() or program.process.poll() is not None)

@@ -22,6 +22,7 @@ SHELLS = {
     "cli",
     "own_server.py",
     "prediction.py",
+    "security",
     "torch.py",
     "user_code.py",
     "workload.py",
