@@ -18,8 +18,8 @@ from paramserver.sim import Machines, Run, Simulation, Task, Watch, World
 from paramserver.sim.servers import HEADER_BYTES
 from paramserver.types import Tensors
 
-LOOKS = 50
-"""How often the weights are judged on the way to a target, at about equal distances."""
+RESOLUTION = 0.05
+"""The time to a target is known to this share of itself, or to a step of each replica if that is more."""
 
 
 class _EnoughError(Exception):
@@ -59,7 +59,6 @@ def measure(exertion: Exertion) -> Point:
     """
     simulation: Simulation
     gathers = parse_consistency(exertion.spec.consistency).gathers
-    total = exertion.enough or sum(exertion.task.steps)
     first_ns = max(1, round(exertion.world.compute.law.mean) or 1000)
 
     def done(version: int) -> int:
@@ -77,9 +76,10 @@ def measure(exertion: Exertion) -> Point:
             return now + first_ns
         passed = now - began
         each = passed / done(version)
-        wanted = total / LOOKS if exertion.judge is not None else max(1, exertion.enough - done(version))
+        if exertion.judge is not None:
+            return now + round(max(each * exertion.machines.replicas, passed * RESOLUTION, 1))
         # Not further ahead than it is behind: the first gradients take longest, since all ask at once.
-        return now + max(1, round(min(each * wanted, passed)))
+        return now + max(1, round(min(each * (exertion.enough - done(version)), passed)))
 
     watches = exertion.enough > 0 or exertion.judge is not None
     simulation = Simulation(

@@ -40,7 +40,7 @@ def test_a_folder_holds_figures_pictures_job_and_world(capsys, tmp_path):
     said = json.loads((folder / "scale.json").read_text())
     assert [point["workers"] for point in said["points"]] == [2, 4]
     assert said["points"][1]["speed_up"] == pytest.approx(4, rel=0.01)
-    # 0.8 ** (2 n) <= 0.1 after 6 steps; the weights are looked at 50 times in a run of 100.
+    # 0.8 ** (2 n) <= 0.1 after 6 steps; the weights are looked at after every step or so.
     assert all(0.05 <= point["target_seconds"] <= 0.1 for point in said["points"])
     assert (folder / "scale.svg").read_text().startswith("<svg")
     assert "<svg" in (folder / "scale.html").read_text()
