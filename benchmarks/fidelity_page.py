@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 
 from benchmarks.fidelity import (
@@ -32,11 +33,17 @@ this machine, predicts, runs the same jobs for real, and writes this page.
   network namespaces, limited by a token bucket (`tc qdisc … tbf`).
 * *CPU-bound* jobs compute with the processor that servers and clients need, too: a dense network with 669 kB
   of weights. *Padded* ones wait for 10 to 30 ms, evenly spread, as if for an accelerator, and compute little.
-
-A prediction holds if step time and samples/s are within {STEP_BAND:.0%} of the median (or within twice the
-interquartile spread of the runs, where that is more), mean staleness within {STEP_BAND:.0%} or
-{STALENESS_BAND} versions, and the share of time that replicas wait for others within {WAIT_BAND:.0f} points.
 """
+
+_BANDS = (
+    f"A prediction holds if step time and samples/s are within {100 * STEP_BAND:.0f} % of the median (or "
+    "within twice the interquartile spread of the runs, where that is more), mean staleness within "
+    f"{100 * STEP_BAND:.0f} % or {STALENESS_BAND} versions, and the share of time that replicas wait for "
+    f"others within {WAIT_BAND:.0f} points."
+)
+
+BUSY_CORES = 0.3
+"""Above so many cores in use by other programs real runs differ by more than the bands."""
 
 _WHY = """\
 ## What the world leaves out
@@ -66,15 +73,22 @@ def page(result: Result, machine: str) -> str:
     rows = [row for row in result.rows if row.measured]
     missed = [row for row in rows if row.misses()]
     runs = max((len(row.measured) for row in rows), default=0)
-    parts = [_HEAD, f"The machine: {machine}. {_others(result.busy)}", ""]
-    parts.append(f"Of {len(rows)} cells {len(rows) - len(missed)} hold in all four figures.")
+    counted = f"Of {len(rows)} cells {len(rows) - len(missed)} hold in all four figures."
     if runs != RUNS:
-        parts.append(f"These are {runs} runs of each cell, not {RUNS}.")
+        counted += f" Each cell has {runs} run{'s' * (runs != 1)} here, not {RUNS}."
+    parts = [
+        _HEAD,
+        _wrapped(_BANDS),
+        "",
+        _wrapped(f"The machine: {machine}. {_others(result.busy)}"),
+        "",
+        counted,
+    ]
     for kind in dict.fromkeys(row.cell.kind for row in result.rows):
         parts += ["", f"## {kind}", "", _table([row for row in result.rows if row.cell.kind == kind])]
     parts += ["", "## Where it misses", ""]
-    parts += [f"* {row.cell.kind}, {row.cell.name}: {'; '.join(_miss(row))}." for row in missed]
-    parts += [] if missed else ["Nowhere in these runs."]
+    parts += [_wrapped(f"* {row.cell.kind}, {row.cell.name}: {'; '.join(_miss(row))}.") for row in missed]
+    parts += [_wrapped(_MISSED if missed else "Nowhere in these runs.")]
     parts += ["", _WHY]
     for kind, text in result.worlds.items():
         parts += [f"## The world of the {kind} job", "", "```toml", text.rstrip(), "```", ""]
@@ -84,10 +98,13 @@ def page(result: Result, machine: str) -> str:
 def _others(busy: Sequence[float]) -> str:
     if not busy:
         return "What other programs did meanwhile is not known."
-    return (
-        f"Other programs used {statistics.median(busy):.2f} cores in the median before a run, and "
-        f"{max(busy):.2f} at most."
+    middle = statistics.median(busy)
+    sentence = (
+        f"Other programs used {middle:.2f} cores in the median before a run, and {max(busy):.2f} at most."
     )
+    if middle > BUSY_CORES:
+        sentence += " On a machine so busy, runs differ by more than the bands: do not rely on these figures."
+    return sentence
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -116,10 +133,32 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _miss(row: Row) -> list[str]:
-    names = {"step time": "step_ms", "samples/s": "samples", "staleness": "staleness", "wait share": "wait"}
-    units = {"step time": " ms", "samples/s": "", "staleness": " versions", "wait share": " %"}
-    return [
-        f"{title} {getattr(row.predicted, names[title]):,.4g}{units[title]} for "
-        f"{row.median(names[title]):,.4g}{units[title]}"
-        for title in row.misses()
-    ]
+    """Say by how much it misses, and how far the runs themselves lie apart."""
+    sentences = []
+    for title in row.misses():
+        name, form = _FORMS[title]
+        values = [getattr(figures, name) for figures in row.measured]
+        predicted, middle = getattr(row.predicted, name), row.median(name)
+        runs = f", runs from {min(values):{form}} to {max(values):{form}}" if len(values) > 1 else ""
+        sentences.append(f"{title} {predicted:{form}} predicted, {middle:{form}} measured{runs}")
+    return sentences
+
+
+_FORMS = {
+    "step time": ("step_ms", ".1f"),
+    "samples/s": ("samples", ",.0f"),
+    "staleness": ("staleness", ".2f"),
+    "wait share": ("wait", ".0f"),
+}
+"""Of each figure its attribute, and how it is written."""
+
+_MISSED = (
+    "\nWhere the runs of a cell lie as far apart as the miss, it is what else the machine did between "
+    "calibration and run. Where they agree with each other, it is one of the following."
+)
+
+
+def _wrapped(text: str) -> str:
+    indent = "  " if text.startswith("*") else ""
+    lead = "\n" if text.startswith("\n") else ""
+    return lead + textwrap.fill(text.strip(), 110, subsequent_indent=indent, break_long_words=False)
