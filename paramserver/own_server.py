@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from paramserver.errors import JobError, RequestError
 from paramserver.launch.programs import blas_environment, command
+from paramserver.security import INTERNAL_TOKEN, TOKEN, new_secret
 
 FINISH_SECONDS = 420.0
 """How long the server may take from the job's end to its own: the 300 s of a large checkpoint, and more."""
+
+_lock = threading.Lock()
+_tokens_in_use = 0  # guarded by _lock: servers that use the token which this module has put there
 
 REFUSED = 2
 """Exit code of a server that cannot do what it was told."""
@@ -26,8 +31,10 @@ STOP_SECONDS = 5.0
 def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
     """Run a server for one job on this machine, as a process of its own.
 
-    It listens to this machine alone, and ends with this process, whatever ends that. Leaving the ``with``
-    block waits for the end of the job if all replicas have left, and stops the server if not.
+    It listens to this machine alone, and ends with this process, whatever ends that. It asks for a token,
+    which is in this process's environment until the block ends: so ``connect`` and ``observe`` have it, here
+    and in processes that this one starts. Leaving the ``with`` block waits for the end of the job if all
+    replicas have left, and stops the server if not.
 
     Args:
         shards: into how many parts the weights are cut, each with a lock of its own.
@@ -50,6 +57,7 @@ def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
     options += ["--score-grace-seconds", "0"]
     options += ["--out", str(out)] if out is not None else []
     with (
+        _token(),
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
             command("server", options),
@@ -57,7 +65,7 @@ def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, **blas_environment(1)},
+            env={**os.environ, **blas_environment(1), INTERNAL_TOKEN: ""},
             start_new_session=True,
         ) as process,
     ):
@@ -78,6 +86,27 @@ def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """Have a token in the environment: that of whoever started this process, or one for all servers here."""
+    global _tokens_in_use
+    with _lock:
+        if _tokens_in_use or TOKEN not in os.environ:
+            os.environ.setdefault(TOKEN, new_secret())
+            _tokens_in_use += 1
+            ours = True
+        else:
+            ours = False
+    try:
+        yield
+    finally:
+        if ours:
+            with _lock:
+                _tokens_in_use -= 1
+                if not _tokens_in_use:
+                    os.environ.pop(TOKEN, None)
 
 
 def _is_over(address: str) -> bool:

@@ -1,7 +1,7 @@
 """``python -P -m server.healthy HOST:PORT``: exit 0 where a server is ready, for a container's health check.
 
-A server is ready once it knows all the others. With TLS, variables say with what to ask: PARAMSERVER_TLS_CA, and
-where servers want to see a certificate PARAMSERVER_TLS_CERT and PARAMSERVER_TLS_KEY.
+A server is ready once it knows all the others. With TLS, variables say with what to ask: PARAMSERVER_TLS_CA,
+and where servers want to see a certificate PARAMSERVER_TLS_CERT and PARAMSERVER_TLS_KEY.
 """
 
 from __future__ import annotations

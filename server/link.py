@@ -15,7 +15,8 @@ from grpc import aio
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import Order, Report
 from paramserver.security import Access
-from paramserver.security.channels import is_shut, metadata, tls_credentials, why_shut
+from paramserver.security.channels import metadata, tls_credentials
+from paramserver.security.shut import is_shut, why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.numbers import whole
 from paramserver.wire.orders import decode_order, encode_report

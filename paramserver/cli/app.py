@@ -16,6 +16,7 @@ import typer
 
 from paramserver import __version__
 from paramserver.cli.calibrate import calibrate
+from paramserver.cli.certs import certs
 from paramserver.cli.compare import compare
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
@@ -52,6 +53,7 @@ app.command()(predict)
 app.command()(timeline)
 app.command()(scale)
 app.command()(repro)
+app.command()(certs)
 app.command()(models)
 app.command()(optimizers)
 app.command()(graph)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from paramserver.cli.keys import Keys, TlsCa, TlsCert, TlsKey, TokenFile
 from paramserver.errors import RequestError
 
 
@@ -66,6 +67,10 @@ def predict(
         bool,
         typer.Option("--json", metavar="", help="Print one JSON document instead of tables."),
     ] = False,
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> int:
     """Predict with a trained model; with labels, say how right it is and what it confuses.
 
@@ -83,4 +88,5 @@ def predict(
     os.environ.update(blas_environment(1))
     from paramserver.cli.predicting import predict_and_show
 
-    return predict_and_show(source, servers, data, data_dir, threads, out, code, as_json)
+    keys = Keys(token_file, tls_ca, tls_cert, tls_key)
+    return predict_and_show(source, servers, keys, data, data_dir, threads, out, code, as_json)

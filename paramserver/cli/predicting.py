@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from paramserver.cli.keys import Keys
 from paramserver.client import Connection
 from paramserver.datasets.samples import Samples, read_samples
 from paramserver.errors import Failure, JobError, RequestError
@@ -35,6 +36,7 @@ ROWS_AT_ONCE = 10_000
 def predict_and_show(
     source: Path | None,
     servers: str | None,
+    keys: Keys,
     data: str | None,
     data_dir: Path | None,
     threads: int,
@@ -47,6 +49,7 @@ def predict_and_show(
     Args:
         source: a run folder or a checkpoint; None if `servers` are given.
         servers: address of a running job's first server.
+        keys: files that open the servers' doors.
         data: what to predict; None for the data of the run.
         data_dir: where data files are looked for.
         threads: that share the model.
@@ -66,7 +69,7 @@ def predict_and_show(
             raise RequestError(
                 f"The predictions are written as CSV. Name a file such as {out.with_suffix('.csv')}."
             )
-        trained = read_trained(source) if source is not None else _live(servers or "")
+        trained = read_trained(source) if source is not None else _live(servers or "", keys)
         own = None if code is None else load_code(code, trained.job.code_sha256 if trained.job else "")
         samples = _samples(trained, data, data_dir, own)
         model = fit_model(trained, samples, own)
@@ -90,12 +93,12 @@ def predict_and_show(
     return 0
 
 
-def _live(address: str) -> Trained:
+def _live(address: str, keys: Keys) -> Trained:
     """Read the newest weights of a running job, as an observer."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise RequestError(f"--servers takes HOST:PORT, such as 127.0.0.1:7070, but it is '{address}'.")
-    with Connection(address) as connection:
+    with Connection(address, access=keys.access()) as connection:
         observer = connection.observe("predict", JOIN_SECONDS)
         deadline = time.monotonic() + JOIN_SECONDS
         while True:

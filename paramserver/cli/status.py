@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from paramserver.cli.keys import Keys, TlsCa, TlsCert, TlsKey, TokenFile
 from paramserver.errors import RequestError
 
 
@@ -43,6 +44,10 @@ def status(
             "--json", metavar="", help="Print one JSON document instead of tables; with --watch one a line."
         ),
     ] = False,
+    token_file: TokenFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> int:
     """Show how a running job stands: its servers, shards and replicas.
 
@@ -55,4 +60,5 @@ def status(
         raise RequestError(f"--every is from 0.1 to 3600 seconds, and {every:g} was given.")
     from paramserver.cli.watching import show_status
 
-    return show_status(run, connect, every if watch else None, as_json)
+    keys = Keys(token_file, tls_ca, tls_cert, tls_key)
+    return show_status(run, connect, every if watch else None, as_json, keys)

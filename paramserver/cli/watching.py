@@ -11,9 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from paramserver.cli.keys import NO_KEYS, Keys
 from paramserver.client.own_loop import check_address
 from paramserver.errors import Failure, JobError, RequestError
-from paramserver.launch.addresses import newest_run, read_address, read_ending
+from paramserver.launch.addresses import newest_run, read_address, read_ending, token_file
 from paramserver.launch.live import LiveTable, is_live
 from paramserver.launch.overview import Overview
 from paramserver.launch.progress import line_of
@@ -27,7 +28,9 @@ SILENCES_MAX = 3
 """After so many questions without an answer a watch ends."""
 
 
-def show_status(run: Path | None, connect: str | None, every: float | None, as_json: bool) -> int:
+def show_status(
+    run: Path | None, connect: str | None, every: float | None, as_json: bool, keys: Keys = NO_KEYS
+) -> int:
     """Show how a job stands.
 
     Args:
@@ -35,6 +38,7 @@ def show_status(run: Path | None, connect: str | None, every: float | None, as_j
         connect: addresses of its servers, with commas.
         every: seconds between two looks; None: one look.
         as_json: print JSON documents.
+        keys: files that open the servers' doors; a run's own token is found in its folder.
 
     Returns:
         The exit code: 0, or 1 if the job has failed.
@@ -50,8 +54,9 @@ def show_status(run: Path | None, connect: str | None, every: float | None, as_j
         addresses = [address.strip() for address in connect.split(",")]
     for address in addresses:
         check_address(address)
+    access = keys.access(None if run is None else token_file(run))
     console = Console(force_terminal=None if sys.stdout.isatty() else False)
-    with Watch(*addresses) as watch:
+    with Watch(*addresses, access=access) as watch:
         overview = watch.look()
         if overview is None:
             raise _silence(watch, run, addresses)
@@ -114,6 +119,8 @@ def _ending(overview: Overview) -> str:
 def _silence(watch: Watch, run: Path | None, addresses: list[str]) -> JobError | RequestError:
     """Say why there is nothing to show."""
     names = " and ".join(addresses)
+    if watch.refusal:
+        return RequestError(watch.refusal)
     if watch.heard:
         return RequestError(
             f"A server answers at {names}, but it is not the first one, which knows the job. Name the "

@@ -18,7 +18,8 @@ import grpc
 
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.security.access import NO_ACCESS, Access
-from paramserver.security.channels import is_shut, open_channel, why_shut
+from paramserver.security.channels import open_channel
+from paramserver.security.shut import is_shut, why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.paramserver_pb2_grpc import ParameterServerStub
 from paramserver.wire.refusals import error_of

@@ -1,8 +1,9 @@
-"""Where the servers of a run listen: a file in its folder while it runs, for whoever wants to watch."""
+"""Where the servers of a run listen, and its token: files in its folder while it runs, for who may watch."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from paramserver.errors import JobError, RequestError
 from paramserver.storage import RunFolder
 
 SERVERS = "servers.json"
+
+TOKEN_FILE = "token"
+"""In the run folder while it runs; only its owner can read it."""
 
 
 def write_addresses(folder: RunFolder, connect: str, metrics: Sequence[str] = ()) -> None:
@@ -26,9 +30,36 @@ def write_addresses(folder: RunFolder, connect: str, metrics: Sequence[str] = ()
     folder.write_json(SERVERS, {"connect": connect, "metrics": list(metrics)})
 
 
+def write_token(folder: RunFolder, token: str) -> None:
+    """Write a run's token, so that its owner's other programs can take part or look.
+
+    Args:
+        folder: of the run.
+        token: of its servers.
+
+    Raises:
+        JobError: the disk refuses.
+    """
+    path = folder.path / TOKEN_FILE
+    try:
+        path.unlink(missing_ok=True)
+        # The mode is that of the first moment: nobody reads it between its making and a chmod.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+    except OSError as error:
+        raise JobError(f"The token cannot be written to {path}: {error.strerror or error}.") from None
+
+
+def token_file(run: Path) -> Path | None:
+    """Return where the token of a run is; None if its servers ask for none, or it is over."""
+    path = run / TOKEN_FILE
+    return path if path.exists() else None
+
+
 def remove_addresses(folder: RunFolder) -> None:
-    """Remove them: nobody listens there any more."""
-    (folder.path / SERVERS).unlink(missing_ok=True)
+    """Remove addresses and token: nobody listens there any more."""
+    for name in (SERVERS, TOKEN_FILE):
+        (folder.path / name).unlink(missing_ok=True)
 
 
 def read_address(run: Path) -> str:

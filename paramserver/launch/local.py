@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paramserver.errors import JobError, RequestError
 from paramserver.events import JobStatus
-from paramserver.launch.addresses import remove_addresses
+from paramserver.launch.addresses import remove_addresses, write_token
 from paramserver.launch.children import Child, Children, names
 from paramserver.launch.engine import start_all
 from paramserver.launch.interruption import Interrupted, Interruption
@@ -16,6 +16,7 @@ from paramserver.launch.local_engine import EVALUATOR, LOOK_SECONDS, LocalEngine
 from paramserver.launch.outcome import complete, read_summary
 from paramserver.launch.programs import blas_environment
 from paramserver.launch.progress import Reporter
+from paramserver.launch.secrets import Secrets
 from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.traces import Traces
 from paramserver.storage import RunFolder
@@ -95,6 +96,7 @@ class _Launch:
         self._traces = traces
         self._interruption = interruption
         self._reporter = reporter
+        self._secrets = Secrets()
         self._address = ""
         self._start_deadline = time.monotonic() + plan.job.start_timeout
 
@@ -109,7 +111,9 @@ class _Launch:
             self._telemetry,
             self._interruption,
             self._start_deadline,
+            self._secrets,
         )
+        write_token(self._folder, self._secrets.token)
         start_all(engine, job.servers, job.workers, blas_environment(job.blas_threads))
         self._address = engine.address
         if engine.metrics:
@@ -126,7 +130,7 @@ class _Launch:
         from paramserver.launch.watch import Watch
 
         vigil = _Vigil(self._plan, self._start_deadline)
-        with Watch(self._address) as watch:
+        with Watch(self._address, access=self._secrets.access()) as watch:
             while self._awaited():
                 self._interruption.wait(POLL_SECONDS)
                 sighting = watch.ask() if vigil.status is None or not vigil.status.ended else None

@@ -11,6 +11,7 @@ from paramserver.launch.children import Child, Children
 from paramserver.launch.engine import Role
 from paramserver.launch.interruption import Interruption
 from paramserver.launch.programs import command
+from paramserver.launch.secrets import Secrets
 from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.traces import Traces
 from paramserver.storage import RunFolder
@@ -36,6 +37,7 @@ class LocalEngine:
         telemetry: what they tell.
         interruption: entered.
         start_deadline: until when server 0 has to listen, by ``time.monotonic``.
+        secrets: of the run.
 
     Attributes:
         address: of server 0, once it has been started.
@@ -51,7 +53,9 @@ class LocalEngine:
         telemetry: Telemetry,
         interruption: Interruption,
         start_deadline: float,
+        secrets: Secrets,
     ) -> None:
+        self._secrets = secrets
         self._job = plan.job
         self._folder = folder
         self._children = children
@@ -73,7 +77,7 @@ class LocalEngine:
         else:
             more = ["--evaluate"] if role == "evaluator" else self._traces.options(name)
             line = command("worker", self._worker_arguments(rank) + more)
-        child = self._children.start(name, line, environment)
+        child = self._children.start(name, line, {**environment, **self._secrets.environment(role)})
         if role == "server" and rank == 0:
             self.address = self._await_line(child, r"listening (\S+)")
         if role == "server" and self._telemetry.metrics_port is not None:

@@ -14,6 +14,9 @@ from paramserver.errors import RequestError
 from paramserver.events import JobStatus
 from paramserver.launch.overview import Overview
 from paramserver.launch.sighting import History, Sighting
+from paramserver.security.access import NO_ACCESS, Access
+from paramserver.security.channels import open_channel
+from paramserver.security.shut import is_shut, why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.paramserver_pb2_grpc import ParameterServerStub
 from paramserver.wire.status import ServerStanding, decode_status
@@ -33,13 +36,17 @@ class Watch:
     Args:
         addresses: host:port of the coordinator, and of other servers if they cannot be reached under the
             addresses that they advertise.
+        access: what opens their doors.
 
     Attributes:
         heard: a server has answered the latest question, if perhaps not the coordinator.
+        refusal: why a server lets nobody in who has no more than this; empty if none has refused.
     """
 
-    def __init__(self, *addresses: str) -> None:
+    def __init__(self, *addresses: str, access: Access = NO_ACCESS) -> None:
         self._addresses = addresses
+        self._access = access
+        self.refusal = ""
         self._channels: dict[str, grpc.Channel] = {}
         self._history = History()
         self.heard = False
@@ -78,16 +85,27 @@ class Watch:
 
     def _ask(self, addresses: Iterable[str], seconds: float) -> list[Answer]:
         """Ask several servers at the same time; return the answers of those that give one."""
-        calls = [self._status(address).future(pb.StatusRequest(), timeout=seconds) for address in addresses]
+        asked = list(addresses)
+        calls = [self._status(address).future(pb.StatusRequest(), timeout=seconds) for address in asked]
         answers = []
-        for call in calls:
+        for address, call in zip(asked, calls, strict=True):
             try:
                 answers.append(decode_status(call.result()))
-            except (grpc.RpcError, RequestError):
+            except RequestError:
                 continue
+            except grpc.RpcError as error:
+                self._note_refusal(address, error)
         return answers
+
+    def _note_refusal(self, address: str, error: Any) -> None:
+        """Keep why a door is shut, the first time; who only does not answer may do so the next time."""
+        if not self.refusal and isinstance(error, grpc.Call):
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                self.refusal = error.details() or ""
+            elif is_shut(error.details() or ""):
+                self.refusal = why_shut(address, self._access)
 
     def _status(self, address: str) -> Any:
         if address not in self._channels:
-            self._channels[address] = grpc.insecure_channel(address, options=OPTIONS)
+            self._channels[address] = open_channel(address, self._access, OPTIONS)
         return ParameterServerStub(self._channels[address]).Status

@@ -125,8 +125,8 @@ def check_listen(option: str, host: str, *, has_tls: bool, insecure: bool) -> No
         return
     raise RequestError(
         f"{option} {host} would let other machines in, and what travels could be read and changed on the "
-        "way. Give --tls-cert and --tls-key (paramserver certs makes them), or say --insecure if this network is "
-        "yours alone."
+        "way. Give --tls-cert and --tls-key (paramserver certs makes them), or say --insecure if this "
+        "network is yours alone."
     )
 
 

@@ -94,8 +94,8 @@ class Guard(grpc.aio.ServerInterceptor):
                 "The token that came with this call is not that of this job's servers. Give theirs with "
                 "--internal-token-file or PARAMSERVER_INTERNAL_TOKEN."
                 if internal
-                else "The token that came with this call is not this job's. Give the job's with --token-file, "
-                "or in PARAMSERVER_TOKEN."
+                else "The token that came with this call is not this job's. Give the job's with "
+                "--token-file, or in PARAMSERVER_TOKEN."
             )
         return (
             "This call is for the job's servers alone, and no token came with it. Give theirs with "

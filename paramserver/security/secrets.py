@@ -69,6 +69,7 @@ def check_secret(found: str, origin: str) -> str:
         # What was found is not shown: it may be a secret all the same.
         raise RequestError(
             f"{origin} has no token: one has {CHARACTERS_MIN} to {CHARACTERS_MAX} characters of ASCII, no "
-            f"spaces among them, and what is there has {len(found)} characters. python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one."
+            f"spaces among them, and what is there has {len(found)} characters. "
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one."
         )
     return found

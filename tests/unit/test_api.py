@@ -81,6 +81,8 @@ def test_the_table_of_connect_has_its_defaults():
             assert (default, told) == ("", "one that nobody else has")
         elif name == "tables":
             assert (default, told) == ((), "none")
+        elif default is None:
+            assert told == "none"
         else:
             assert told == (f'`"{default}"`' if isinstance(default, str) else f"{default:g}")
 
