@@ -20,7 +20,8 @@ def is_shut(details: str) -> bool:
 
     The same words may come from a server that was killed just now, so `why_shut` looks.
     """
-    return "handshake failed" in details or ("failed to connect" in details and "Socket closed" in details)
+    signs = ("handshake failed", "Verification Check failed", "Socket closed")
+    return "failed to connect" in details and any(sign in details for sign in signs)
 
 
 def why_shut(address: str, access: Access) -> str:
