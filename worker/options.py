@@ -38,6 +38,8 @@ class Options:
     log_format: str
     trace: Path | None
     access: Access
+    chaos: str
+    chaos_seed: int
 
     @property
     def index(self) -> int | None:
@@ -114,4 +116,11 @@ def _parser() -> ArgumentParser:
     add("--log-level", choices=LEVELS, default="info", help="debug shows tracebacks, too (default: info)")
     add("--log-format", choices=FORMATS, default="text", help="json writes an object a line (default: text)")
     add("--trace", metavar="FILE", type=Path, default=None, help="record what the replicas do, in this file")
+    add(
+        "--chaos",
+        metavar="FAULTS",
+        default="",
+        help="let calls and connections go wrong on purpose, such as 'lose=1%% cut=1%%' (default: none)",
+    )
+    add("--chaos-seed", metavar="N", type=whole, default=0, help="seed of all chance in them (default: 0)")
     return parser

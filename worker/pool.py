@@ -146,7 +146,7 @@ class Pool:
         try:
             loop.run()
             # What the coordinator shows of a replica that has left is what it heard last.
-            self._connection.heartbeat([loop.beat()])
+            self._connection.heartbeat([loop.beat()], repeat=True)
             loop.client.leave(loop.counters())
         except RequestError as error:
             if error.fault is not Fault.UNKNOWN:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paramserver.client import Connection
+from paramserver.client.channels import OpenChannel
 from paramserver.diaries import replica_row
 from paramserver.errors import JobError, RequestError
 from paramserver.job_file import read_job
+from paramserver.security.channels import open_channel
 from paramserver.storage.trace_file import TraceFile
 from paramserver.workload import Workload, load_workload
 from worker.evaluate import evaluate
@@ -43,7 +45,8 @@ def run(options: Options, stops: Stops) -> int:
         names = [f"{options.name}/{thread}" for thread in range(options.threads or job.threads)]
         with (
             _recording(options.trace, names) as trace,
-            Connection(options.connect, access=options.access) as connection,
+            _network(options) as opens,
+            Connection(options.connect, access=options.access, opens=opens) as connection,
         ):
             code = 1
             if options.evaluate:
@@ -88,6 +91,23 @@ def _recording(path: Path | None, names: Sequence[str]) -> Iterator[TraceFile | 
             trace.write()
         except JobError as error:
             log.error("%s", error)
+
+
+@contextmanager
+def _network(options: Options) -> Iterator[OpenChannel]:
+    """Give what opens channels; where something is to go wrong on them, say at the end what has."""
+    if not options.chaos:
+        yield open_channel
+        return
+    from paramserver.chaos.network import FaultyNetwork
+    from paramserver.chaos.plan import WORKER, parse_own_faults
+
+    faults, position = parse_own_faults(options.chaos), (WORKER, options.index or 0)
+    with FaultyNetwork(faults, options.chaos_seed, position, open_channel) as network:
+        try:
+            yield network.open
+        finally:
+            log.info("Gone wrong on purpose: %s.", network.account())
 
 
 def _read(path: Path) -> str:

@@ -199,7 +199,7 @@ class ConnectedReplica:
                 self._tally.lost()
                 self._tally.enter(Phase.IDLE, time.monotonic())
             # What the coordinator shows of a replica that has left is what it heard last.
-            self._client.connection.heartbeat([self._beat()])
+            self._client.connection.heartbeat([self._beat()], repeat=True)
             self._client.leave(self._counters(), failure)
         except (JobError, RequestError):
             if not failure:

@@ -11,7 +11,13 @@ from itertools import chain, cycle
 from types import TracebackType
 from typing import TypeVar
 
-from paramserver.client.channels import PAUSES_SECONDS, Channels, Limits, may_repeat
+from paramserver.client.channels import (
+    PAUSES_SECONDS,
+    Channels,
+    Limits,
+    OpenChannel,
+    may_repeat,
+)
 from paramserver.client.transfers import OnWaiting, Transfers, receive_all
 from paramserver.consistency import parse_consistency
 from paramserver.errors import Failure, Fault, JobError, RequestError
@@ -29,6 +35,7 @@ from paramserver.events import (
 )
 from paramserver.rows import Gradients, RowsByKey
 from paramserver.security import Access, read_access
+from paramserver.security.channels import open_channel
 from paramserver.session import Pulled, Session
 from paramserver.types import Tensors
 from paramserver.wire import paramserver_pb2 as pb
@@ -77,6 +84,7 @@ class Connection:
         coordinator: address of the first server, ``host:port``; the others are learnt at the join.
         limits: how long things may take.
         access: what opens the servers' doors; None: what the environment says.
+        opens: opens each channel.
 
     Raises:
         RequestError: what the environment says cannot be read.
@@ -93,10 +101,11 @@ class Connection:
         coordinator: str,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         access: Access | None = None,
+        opens: OpenChannel = open_channel,
     ) -> None:
         self.coordinator = coordinator
         self._limits = limits
-        self._channels = Channels(coordinator, read_access() if access is None else access)
+        self._channels = Channels(coordinator, read_access() if access is None else access, opens)
 
     def __enter__(self) -> Connection:
         return self
@@ -141,15 +150,25 @@ class Connection:
         reply = self.ask_to_join(encode_join(name, uuid.uuid4().hex, None, scores), deadline_seconds)
         return ObserverClient(self, self._channels, reply, self._limits)
 
-    def heartbeat(self, beats: Iterable[Beat], deadline_seconds: float | None = None) -> HeartbeatAnswered:
+    def heartbeat(
+        self, beats: Iterable[Beat], deadline_seconds: float | None = None, *, repeat: bool = False
+    ) -> HeartbeatAnswered:
         """Say that replicas are alive; blocks until the coordinator has answered, or the deadline.
+
+        Args:
+            beats: what to say of each.
+            deadline_seconds: how long one attempt may take.
+            repeat: say it again where there is no answer; else the next heartbeat will do.
 
         Raises:
             JobError: it has not.
         """
         seconds = min(self._limits.call, deadline_seconds or self._limits.call)
-        with self._channels.errors(self.coordinator):
-            reply = self._channels.control.Heartbeat(encode_heartbeat(beats), timeout=seconds)
+        message = encode_heartbeat(beats)
+        reply = self._repeated(
+            lambda: self._channels.control.Heartbeat(message, timeout=seconds),
+            PAUSES_SECONDS if repeat else (),
+        )
         return decode_heartbeat_answer(reply)
 
     def score(self, score: Score) -> None:

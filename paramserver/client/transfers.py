@@ -69,6 +69,7 @@ class Transfers:
         self._limits = limits
         self._addresses = session.granted.addresses
         self._patience_seconds = session.granted.patience_seconds
+        self._heard = False  # something of the pull that is under way
         self._announced = {
             shard: slice_headers(session.slices(shard), session.shapes) for shard in range(session.shards)
         }
@@ -86,19 +87,13 @@ class Transfers:
             RequestError: a server refused.
         """
         rests = pauses(self._patience_seconds)
-        heard = False
-
-        def note(parked: PullParked | None) -> None:
-            nonlocal heard
-            heard = True
-            on_waiting(parked)
-
         while True:
+            self._heard = False
             try:
-                return attempt(note)
+                return attempt(on_waiting)
             except JobError as error:
-                if heard:  # A server that says why it waits is alive, so the patience begins anew.
-                    rests, heard = pauses(self._patience_seconds), False
+                if self._heard:  # Servers that say something are alive, so the patience begins anew.
+                    rests = pauses(self._patience_seconds)
                 self._pause_before_repeating(error, rests)
 
     def read_all(self, exchange: PullExchange, on_waiting: OnWaiting) -> Pulled:
@@ -124,12 +119,17 @@ class Transfers:
             open_reads = list(reads.values())
             # A message of each in turn, so that the shards' bytes travel side by side.
             while open_reads:
-                open_reads = [read for read in open_reads if read.advance()]
+                open_reads = [read for read in open_reads if self._advance(read)]
         except BaseException:
             for read in reads.values():
                 read.cancel()
             raise
         return {shard: read.header for shard, read in reads.items()}
+
+    def _advance(self, read: _Read) -> bool:
+        more = read.advance()
+        self._heard = True
+        return more
 
     def push(self, exchange: PushExchange) -> Verdict:
         """Send a gradient to all shards; what got no answer is sent again, unchanged.
@@ -208,6 +208,8 @@ class Transfers:
             if final is not None:
                 raise final
             if unanswered is not None:
+                if len(missing) < len(calls):  # Servers that answer are alive, so the patience begins anew.
+                    rests = pauses(self._patience_seconds)
                 self._pause_before_repeating(unanswered, rests)
         return replies
 

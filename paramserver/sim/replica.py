@@ -24,7 +24,7 @@ from paramserver.sim.toll import Computation, Toll
 from paramserver.tally import Tally
 from paramserver.training import Pull, Push, training
 
-RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+RETRY_SECONDS = (0.05, 0.05, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4, *6 * (0.8,))
 """How long the client waits before it asks again after a lost message; after the last one it gives up."""
 
 

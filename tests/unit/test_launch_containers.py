@@ -9,7 +9,6 @@ from paramserver.job import Job, job_from_toml
 from paramserver.launch import cluster, containers
 from paramserver.launch.engine import start_all
 
-
 COMPOSE = Path(__file__).parents[2] / "compose.yaml"
 
 

@@ -14,6 +14,7 @@ SHELLS = {
     "wire",
     "storage",
     "datasets",
+    "chaos",
     "client",
     "job_file.py",
     "launch",
