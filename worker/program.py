@@ -103,7 +103,7 @@ def _network(options: Options) -> Iterator[OpenChannel]:
     from paramserver.chaos.plan import WORKER, parse_own_faults
 
     faults, position = parse_own_faults(options.chaos), (WORKER, options.index or 0)
-    with FaultyNetwork(faults, options.chaos_seed, position, open_channel) as network:
+    with FaultyNetwork(faults, options.chaos_seed, position) as network:
         try:
             yield network.open
         finally:

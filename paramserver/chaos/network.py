@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import grpc
 
 from paramserver.chaos.calls import FaultyCalls, Messages
 from paramserver.chaos.relay import Relay
-from paramserver.client.channels import OpenChannel, Options
+from paramserver.client.channels import Options
 from paramserver.data import generator
 from paramserver.faults import Fates, Faults, decide
 from paramserver.quantities import NANOSECONDS
 from paramserver.security.access import Access
+from paramserver.security.channels import TokenChannel, metadata, open_channel
 
 CUT_BYTES_MAX = 1 << 16
 """A cut comes at most so many bytes after it was decided: within the transfers of a small model, too."""
@@ -25,13 +27,9 @@ class FaultyNetwork:
         faults: what goes wrong, but for what is done to processes.
         seed: of all chance in it.
         position: of this process among those with the same seed: its role and its index.
-        open_channel: opens a channel where nothing goes wrong.
     """
 
-    def __init__(
-        self, faults: Faults, seed: int, position: tuple[int, int], open_channel: OpenChannel
-    ) -> None:
-        self._open = open_channel
+    def __init__(self, faults: Faults, seed: int, position: tuple[int, int]) -> None:
         self._relay = Relay()
         self._happenings = decide(faults, seed, position[1] + 1)
         self._messages = Messages(Fates(faults.chances, seed, position), self._begin)
@@ -45,7 +43,10 @@ class FaultyNetwork:
         host = address.rpartition(":")[0].strip("[]")
         names = (("grpc.default_authority", address), ("grpc.ssl_target_name_override", host))
         calls = FaultyCalls(self._messages, lambda: self._cut(address), self._relay.hold)
-        return grpc.intercept_channel(self._open(near, access, (*options, *names)), calls)
+        # The token is put on from outside, since gRPC can only look into calls of channels of its own.
+        plain = open_channel(near, replace(access, token=""), (*options, *names))
+        channel = grpc.intercept_channel(plain, calls)
+        return TokenChannel(channel, metadata(access)) if access.token else channel
 
     def close(self) -> None:
         """Break all connections."""
