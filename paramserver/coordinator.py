@@ -85,6 +85,8 @@ class Coordinator:
         """
         job = self._fix_job(record.job, now)
         job.members.restore(record.members, now)
+        if record.over:
+            self._ended, self._is_final_kept = "", True
         job.sealed = record.sealed
         job.recovery.restore(record, range(self._servers_expected), now)
         # Shards may have handled orders that came after this was written down.
@@ -240,6 +242,8 @@ class Coordinator:
     def _leave(self, event: ev.LeaveReceived, now: float) -> Effects:
         job = self._known_job()
         answer = ev.Acknowledged(event.request)
+        if event.generation < job.recovery.generation and not event.failure:
+            return [answer]  # what it has done is void; it hears of that with its next heartbeat
         if not job.members.leave(event.replica, event.counters) or self._ended is not None:
             return [answer]
         if event.failure:
@@ -292,7 +296,7 @@ class Coordinator:
         return f"Every replica joined ({job.spec.replicas}), but none initialised the weights {waited}."
 
     def _end_if_done(self, job: _Job) -> Effects:
-        if not job.members.finished() or job.rounds.waits_for_leavers:
+        if not job.members.finished() or job.rounds.waits_for_leavers or job.recovery.is_interrupted:
             return []
         dropped = job.members.dropped()
         if dropped and len(dropped) == len(job.members):
@@ -375,7 +379,7 @@ class Coordinator:
 
     def _checkpoint_kept(self, event: ev.CheckpointKept) -> Effects:
         if event.kept is None:
-            self._is_final_kept = True
+            self._is_final_kept = self._has_news = True
             return []
         self._has_news = self._known_job().recovery.keep(event.kept)
         return []
@@ -401,14 +405,17 @@ class Coordinator:
 
     def _server_up(self, event: ev.ServerRegistered, now: float) -> Effects:
         self._servers[event.server] = event
-        if self._job is None or not self._job.recovery.find(event.server):
+        if self._job is None or not self._job.recovery.find(event.server) or self._ended is not None:
             return []
         return self._begin_generation(self._job, now)
 
     def _begin_generation(self, job: _Job, now: float) -> Effects:
         self._orders += 1
         kept = job.recovery.begin(self._orders)
-        job.members.revive(kept.clocks, now, self._grace_seconds)
+        clocks = kept.clocks
+        if job.rule.gathers:  # what was gathered of the open round is void
+            clocks = {rank: min(clock, kept.rounds) for rank, clock in clocks.items()}
+        job.members.revive(clocks, now, self._grace_seconds)
         self._grace_seconds, self._has_news = 0.0, True
         job.rounds = Rounds(job.rule, self._shards, kept.rounds)
         for request, replica in job.joins.take_all():
@@ -463,6 +470,7 @@ class Coordinator:
                     members,
                     recovery.kept,
                     recovery.cuts,
+                    self._ended == "" and self._is_final_kept,
                 )
             )
         ]

@@ -238,8 +238,8 @@ class Membership:
             grace_seconds: how much longer than a lease they may stay silent, this once.
         """
         for member in self._ranks.values():
-            finished = member.standing is Standing.LEFT and member.clock >= member.steps
-            if finished and (not member.steps or clocks.get(member.rank, 0) < member.steps):
+            has_more = not member.steps or clocks.get(member.rank, 0) < member.steps
+            if member.standing is Standing.LEFT and has_more:
                 self._stand(member, Standing.LIVE)
             if member.standing is not Standing.LEFT:
                 member.clock, member.phase = clocks.get(member.rank, 0), Phase.IDLE

@@ -120,11 +120,11 @@ class Recovery:
         return self.kept
 
     def is_void(self, report: object) -> bool:
-        """Say whether a report comes from a shard that has not begun the newest generation."""
-        shard = getattr(report, "shard", None)
-        if shard not in self._behind:
-            return bool(self._lost)
-        return not (isinstance(report, OrderHandled) and report.number == self._order)
+        """Say whether a report is of no use: another generation is coming, or its shard is behind this one."""
+        if self._lost:
+            return True
+        is_behind = getattr(report, "shard", None) in self._behind
+        return is_behind and not (isinstance(report, OrderHandled) and report.number == self._order)
 
     def handled(self, report: OrderHandled) -> bool:
         """Note that a shard has handled an order; return True if with it all have begun the generation."""

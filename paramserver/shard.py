@@ -82,6 +82,11 @@ class Shard:
                 raise
             return [ev.Refused.of(event.request, error)]
 
+    @property
+    def knows_its_job(self) -> bool:
+        """Say whether there is a job here, announced or gone on with."""
+        return self._rule is not None
+
     def statistics(self) -> ev.ShardStatistics:
         """Return how the shard stands, for people."""
         newest = self._weights.newest if self._weights and self._weights.sealed else None

@@ -31,6 +31,8 @@ class Cluster:
     Attributes:
         record: what the coordinator has asked to remember.
         cuts: of each checkpoint, by shard.
+        whole: told of each checkpoint once all its cuts are made; by default the coordinator is.
+        lost: given each request, and who waits for its answer, that a crash leaves without one.
     """
 
     def __init__(
@@ -40,6 +42,9 @@ class Cluster:
         self.wake_at: float | None = None
         self.record: ev.JobRecord | None = None
         self.cuts: dict[int, dict[int, ev.Cut]] = {}
+        self.whole: Callable[[ev.Kept], None] = lambda kept: self.tell_coordinator(ev.CheckpointKept(kept))
+        self.lost: Callable[[int, ev.ShardEvent, Answer], None] = lambda shard, event, answer: None
+        self._asked: dict[int, tuple[int, ev.ShardEvent]] = {}  # by request: of which shard, and what
         self._servers = shards if recovers else 1
         self._down: set[int] = set()  # servers that have ended
         self._recovers = recovers
@@ -71,7 +76,12 @@ class Cluster:
             event = replace(event, gradients={part: _copy(each) for part, each in event.gradients.items()})
         if isinstance(event, ev.InitialiseReceived):
             event = replace(event, values={part: array.copy() for part, array in event.values.items()})
+        self._asked[event.request] = (shard, event)  # type: ignore[union-attr]
         self._route_shard(shard, event)
+
+    def is_up(self, shard: int) -> bool:
+        """Say whether a shard knows its job."""
+        return self.shards[shard].knows_its_job
 
     def tell_coordinator(self, event: ev.CoordinatorEvent) -> None:
         """Bring an event to the coordinator."""
@@ -101,6 +111,9 @@ class Cluster:
         """Let a server of one shard end, with all that it knew and what was on its links."""
         self.shards[server] = Shard(server)
         self._down.add(server)
+        for request, (shard, event) in list(self._asked.items()):
+            if shard == server and request in self._answers:
+                self.lost(shard, event, self._answers.pop(request))
         self.orders[server].clear()
         self.reports[server].clear()
         self.tell_coordinator(ev.ServerLost(server, "its connection broke."))
@@ -147,7 +160,7 @@ class Cluster:
         cuts = self.cuts.setdefault(checkpoint, {})
         cuts[cut.shard] = cut
         if len(cuts) == len(self.shards):
-            self.tell_coordinator(ev.CheckpointKept(kept(checkpoint, cuts.values())))
+            self.whole(kept(checkpoint, cuts.values()))
 
 
 def _copy(gradient: Gradient) -> Gradient:

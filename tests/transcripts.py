@@ -177,7 +177,9 @@ class Stage:
             self._say(f"replica {who} {done}")
 
         number = self.cluster.request(answer)
-        leave = ev.LeaveReceived(number, self._replica(who), ev.Counters(), failure)
+        replica = self._replica(who)
+        generation = self._sessions[replica].granted.generation if replica in self._sessions else 0
+        leave = ev.LeaveReceived(number, replica, ev.Counters(), failure, generation)
         self.cluster.tell_coordinator(leave)
 
     def _tick(self, seconds: str, alive: str = "") -> None:

@@ -66,6 +66,7 @@ class ReplicaLoop:
         self._clock = client.clock  # guarded by _lock
         self._tally = Tally(time.monotonic())  # guarded by _lock
         self._batches: Prefetch[Any] | None = None  # guarded by _lock
+        self._lives = 1  # how often it has joined
 
     def beat(self) -> Beat:
         """Return what a heartbeat says of it; any thread may ask."""
@@ -88,6 +89,8 @@ class ReplicaLoop:
         try:
             while True:
                 try:
+                    if self._lives > 1 and self.client.clock >= self._steps:
+                        return  # it had finished, and the weights that the others went back to have it all
                     if self.client.rank == 0 and not self.client.sealed:
                         self.client.initialise(self._task.initial())
                     return self._train(self.client.clock)
@@ -123,6 +126,7 @@ class ReplicaLoop:
             if error.fault is Fault.PRECONDITION:
                 raise ReplacedError(str(error)) from error
             raise
+        self._lives += 1
         with self._lock:
             self._clock = self.client.clock
         replica, clock = self.client.replica, self.client.clock

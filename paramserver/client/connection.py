@@ -197,9 +197,9 @@ class Connection:
         job = decode_job_status(reply.job) if reply.HasField("job") else None
         return Status(job, decode_shards(reply.shards), reply.cpu_seconds)
 
-    def leave(self, replica: Replica, counters: Counters, failure: str = "") -> None:
-        """End a replica's part; see ``ReplicaClient.leave``."""
-        message = encode_leave(replica, counters, failure)
+    def leave(self, replica: Replica, counters: Counters, failure: str = "", generation: int = 0) -> None:
+        """End a replica's part in a generation; see ``ReplicaClient.leave``."""
+        message = encode_leave(replica, counters, failure, generation)
         # A failure is told once: whoever fails because the servers are gone need not look for them for long.
         pauses = () if failure else PAUSES_SECONDS
         self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call), pauses)
@@ -416,7 +416,7 @@ class ReplicaClient(_Client):
             RequestError: this replica counts no more.
             JobError: the coordinator does not answer.
         """
-        self.connection.leave(self.replica, counters, failure)
+        self.connection.leave(self.replica, counters, failure, self.granted.generation)
 
 
 class ObserverClient(_Client):

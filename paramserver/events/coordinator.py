@@ -73,12 +73,16 @@ class JoinReceived:
 
 @dataclass(frozen=True, slots=True)
 class LeaveReceived:
-    """A replica is done (no failure) or gives up (a sentence, which ends the job)."""
+    """A replica is done (no failure) or gives up (a sentence, which ends the job).
+
+    ``generation``: the one that it has worked for; in another one it is not done.
+    """
 
     request: int
     replica: Replica
     counters: Counters
     failure: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class JobRecord:
         members: every rank.
         kept: the newest checkpoint that is whole; None before there is one.
         cuts: how many checkpoints have been ordered.
+        over: it has ended well, and its final checkpoint is kept.
     """
 
     job: JobSpec
@@ -83,3 +84,4 @@ class JobRecord:
     members: tuple[MemberRecord, ...]
     kept: Kept | None
     cuts: int
+    over: bool = False

@@ -427,8 +427,11 @@ class LeaveRequest(google.protobuf.message.Message):
     REPLICA_FIELD_NUMBER: builtins.int
     COUNTERS_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """set by the client; empty: all steps done; else a sentence, and the job ends with it"""
+    generation: builtins.int
+    """set by the client; from Join; if the weights were recovered since, it has not left"""
     @property
     def replica(self) -> global___Replica:
         """set by the client"""
@@ -443,9 +446,10 @@ class LeaveRequest(google.protobuf.message.Message):
         replica: global___Replica | None = ...,
         counters: global___Counters | None = ...,
         failure: builtins.str = ...,
+        generation: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["counters", b"counters", "replica", b"replica"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["counters", b"counters", "failure", b"failure", "replica", b"replica"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counters", b"counters", "failure", b"failure", "generation", b"generation", "replica", b"replica"]) -> None: ...
 
 global___LeaveRequest = LeaveRequest
 

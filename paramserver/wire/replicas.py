@@ -163,10 +163,15 @@ def decode_heartbeat_answer(message: pb.HeartbeatReply, request: int = 0) -> Hea
     return HeartbeatAnswered(request, message.generation, fenced, message.ended, message.reason)
 
 
-def encode_leave(replica: Replica, counters: Counters, failure: str = "") -> pb.LeaveRequest:
+def encode_leave(
+    replica: Replica, counters: Counters, failure: str = "", generation: int = 0
+) -> pb.LeaveRequest:
     """Return a leave's message."""
     return pb.LeaveRequest(
-        replica=encode_replica(replica), counters=encode_counters(counters), failure=failure
+        replica=encode_replica(replica),
+        counters=encode_counters(counters),
+        failure=failure,
+        generation=generation,
     )
 
 
@@ -177,7 +182,8 @@ def decode_leave(message: pb.LeaveRequest, request: int) -> LeaveReceived:
         RequestError: a field is out of its range.
     """
     replica, counters = decode_replica(message.replica), decode_counters(message.counters)
-    return LeaveReceived(request, replica, counters, message.failure)
+    generation = whole(message.generation, "generation")
+    return LeaveReceived(request, replica, counters, message.failure, generation)
 
 
 def encode_score(score: Score) -> pb.ScoreRequest:

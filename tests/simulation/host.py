@@ -161,7 +161,7 @@ class Host:
                 return
             assert isinstance(effect, ev.PushAnswered), effect
             if effect.verdict.outcome is ev.Outcome.FENCED:
-                self.join()
+                self._fenced()
                 return
             verdict = exchange.receive(shard, effect.verdict)
             if verdict is not None:
@@ -175,11 +175,14 @@ class Host:
             if self.world.chance.random() < self.world.plan.duplicates:
                 self._ask_shard(shard, request, answer)
 
+    def _fenced(self) -> None:
+        self.join()
+
     def _leave(self, failure: str) -> None:
         self.state = "leaving"
-        replica = self.replica
+        replica, generation = self.replica, self.session.granted.generation
         self._ask_coordinator(
-            lambda request: ev.LeaveReceived(request, replica, ev.Counters(), failure), self._left
+            lambda request: ev.LeaveReceived(request, replica, ev.Counters(), failure, generation), self._left
         )
 
     def _left(self, effect: ev.CoordinatorEffect) -> None:

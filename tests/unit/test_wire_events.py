@@ -141,8 +141,8 @@ def test_a_heartbeat_comes_back(phase: ev.Phase) -> None:
 def test_answers_leaves_and_scores_come_back() -> None:
     answer = ev.HeartbeatAnswered(3, 2, (REPLICA,), True, "Why.")
     assert replicas.decode_heartbeat_answer(replicas.encode_heartbeat_answer(answer), 3) == answer
-    leave = ev.LeaveReceived(3, REPLICA, COUNTERS, "Why.")
-    assert replicas.decode_leave(replicas.encode_leave(REPLICA, COUNTERS, "Why."), 3) == leave
+    leave = ev.LeaveReceived(3, REPLICA, COUNTERS, "Why.", 2)
+    assert replicas.decode_leave(replicas.encode_leave(REPLICA, COUNTERS, "Why.", 2), 3) == leave
     assert replicas.decode_score(replicas.encode_score(SCORE)) == SCORE
     diverged = replicas.decode_score(replicas.encode_score(replace(SCORE, loss=math.nan)))
     assert math.isnan(diverged.loss)
