@@ -43,6 +43,9 @@ class Failure(Enum):
     DEADLINE = "deadline"
     """The answer did not come in time."""
 
+    BUSY = "busy"
+    """The server has reached a limit for now: the same request may succeed later."""
+
     ENDED = "ended"
     """The job has failed or is over, and the message says why."""
 

@@ -11,6 +11,7 @@ from paramserver.job import job_from_toml
 from paramserver.logs import FORMATS, LEVELS
 from paramserver.security import INTERNAL_TOKEN
 from paramserver.security.doors import Doors, add_door_options, check_listen, read_doors
+from server.limits import Limits, add_limit_options
 
 DOOR_FILES = ("token_file", "internal_token_file", "tls_cert", "tls_key", "tls_ca")
 
@@ -33,7 +34,6 @@ class Options:
     connect_timeout_seconds: float
     score_grace_seconds: float
     expect_evaluator: bool
-    job_bytes_max: int
     recover: bool
     resume: bool
     checkpoint_keep: int
@@ -44,6 +44,7 @@ class Options:
     log_format: str
     insecure: bool
     doors: Doors
+    limits: Limits
 
     def advertised(self, port: int) -> str:
         """Return the address that others use, given the port that was bound."""
@@ -61,7 +62,8 @@ def read_options(arguments: list[str]) -> Options:
     given = _parser().read(arguments)
     given.job = _read(given.job)
     files = {name: vars(given).pop(name) for name in DOOR_FILES}
-    options = Options(**vars(given), doors=read_doors(**files))
+    limits = Limits.pop_from(vars(given))
+    options = Options(**vars(given), doors=read_doors(**files), limits=limits)
     if not options.shards:
         shards = job_from_toml(options.job, "of this server").shards if options.job else 1
         options = replace(options, shards=shards)
@@ -176,13 +178,7 @@ def _parser() -> ArgumentParser:
         default=3,
         help="how many of the checkpoints that are made while the job runs are kept (default: 3)",
     )
-    add(
-        "--job-bytes-max",
-        metavar="BYTES",
-        type=positive,
-        default=1 << 40,
-        help="most bytes of weights that a job may have (default: 2^40)",
-    )
+    add_limit_options(add)
     add("--trace", metavar="FILE", type=Path, default=None, help="record what the shards do, in this file")
     add(
         "--metrics-port",

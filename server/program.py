@@ -66,6 +66,9 @@ SERVER_OPTIONS = (
     # From 1,000 calls that the program has not taken yet, gRPC would cancel some of them at random.
     ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
+    # Who connects and says nothing, or nothing that is HTTP/2, is cut; and who makes no call for long.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 600_000),
     *KEEPALIVE,
 )
 
@@ -179,14 +182,17 @@ class _Server:
             self._coordinator.connect(0, self._shards.order)
             self._links = Links(self._coordinator, options.servers, options.shards)
             self._links.cut_written = self._cut_written
-        server = aio.server(interceptors=[Guard(options.doors, INTERNAL)], options=SERVER_OPTIONS)
+        server = aio.server(
+            interceptors=[Guard(options.doors, INTERNAL)],
+            options=SERVER_OPTIONS + options.limits.grpc_options(),
+        )
         service = Service(
             self._shards,
             self._requests,
             self._buffers,
             self._coordinator,
             options.coordinator,
-            options.job_bytes_max,
+            options.limits,
         )
         handlers = [service.handler()]
         if self._links is not None:

@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from paramserver.errors import Fault, JobError, RequestError
+from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import JobStatus, ScoreReceived
 from paramserver.logs import fields
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_join, encode_granted
-from paramserver.wire.refusals import status_of
+from paramserver.wire.refusals import LATER, status_of
 from paramserver.wire.replicas import (
     decode_heartbeat,
     decode_leave,
@@ -26,6 +26,7 @@ from paramserver.wire.replicas import (
 )
 from paramserver.wire.status import ServerStanding, ShardStanding, encode_status
 from server.coordination import CoordinatorHost
+from server.limits import Limits
 from server.requests import Requests, Ticket
 from server.shards import Shards
 from server.transfers import Context, Transfers
@@ -52,7 +53,7 @@ class Service:
         buffers: where received arrays go.
         coordinator: in the first server; else None.
         coordinator_address: where the coordinator is, for those who ask in the wrong place.
-        job_bytes_max: most bytes of weights that a job may have.
+        limits: what is taken at most.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class Service:
         buffers: Buffers,
         coordinator: CoordinatorHost | None,
         coordinator_address: str,
-        job_bytes_max: int,
+        limits: Limits,
     ) -> None:
         self._shards = shards
         self._requests = requests
         self._coordinator = coordinator
         self._coordinator_address = coordinator_address
-        self._job_bytes_max = job_bytes_max
-        self._transfers = Transfers(shards, requests, buffers)
+        self._limits = limits
+        self._transfers = Transfers(shards, requests, buffers, limits)
 
     async def status(self) -> tuple[JobStatus | None, ServerStanding]:
         """Return how the job stands, if the coordinator is here, and how this server does."""
@@ -92,20 +93,21 @@ class Service:
                 "Status": _unary("Status", self._status, pb.StatusRequest),
                 # Without a serialiser gRPC passes bytes, which are then read and written by hand.
                 "Initialise": grpc.stream_unary_rpc_method_handler(
-                    guarded("Initialise", transfers.initialise), None, _serialised
+                    guarded("Initialise", transfers.placed(transfers.initialise)), None, _serialised
                 ),
                 "Push": grpc.stream_unary_rpc_method_handler(
-                    guarded("Push", transfers.push), None, _serialised
+                    guarded("Push", transfers.placed(transfers.push)), None, _serialised
                 ),
                 "Pull": grpc.unary_stream_rpc_method_handler(
-                    guarded("Pull", _parsed(transfers.pull, pb.PullRequest)), None, None
+                    guarded("Pull", _parsed(transfers.placed(transfers.pull), pb.PullRequest)), None, None
                 ),
             },
         )
 
     async def _join(self, message: pb.JoinRequest, _: Context) -> pb.JoinReply:
         ticket = self._requests.open()
-        event = decode_join(message, ticket.number, self._job_bytes_max)
+        self._limits.check_job(message.job)
+        event = decode_join(message, ticket.number, self._limits.job_bytes_max)
         granted = await self._ask(event, ticket)
         if granted.replica is not None:
             who = (event.name, granted.replica.rank, granted.replica.incarnation, granted.clock)
@@ -162,7 +164,8 @@ def guarded(name: str, call: Call) -> Call:
         except (RequestError, JobError) as error:
             code = status_of(error)
             log.debug("%s: %s: %s", name, code.name, error)
-            await context.abort(code, str(error).encode()[:DETAILS_BYTES_MAX].decode(errors="ignore"))
+            later = LATER if isinstance(error, JobError) and error.failure is Failure.BUSY else ()
+            await context.abort(code, str(error).encode()[:DETAILS_BYTES_MAX].decode(errors="ignore"), later)
         except Exception:
             if context.done():  # the peer has gone, so there is nobody to tell
                 log.debug("%s: the peer has gone.", name)

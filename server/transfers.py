@@ -8,7 +8,7 @@ a push is received into fresh arrays of the expected size, whatever its sender d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from paramserver.wire.numbers import named, whole
 from paramserver.wire.receive import (
     NotFiniteError,
     Receiver,
+    bytes_of,
     check_announced,
     slice_headers,
     travelling_shape,
@@ -46,6 +47,7 @@ from paramserver.wire.replicas import encode_verdict
 from paramserver.wire.rows import announced_rows, decode_wanted
 from paramserver.wire.status import encode_waiting
 from paramserver.wire.transfer import Run, decode_transfer, encode_transfer
+from server.limits import Budget, Limits, Places
 from server.requests import Requests, Ticket
 from server.shards import Holding, Shards
 
@@ -67,13 +69,25 @@ class Transfers:
         sent_bytes: of the messages that took tensors away so far.
     """
 
-    def __init__(self, shards: Shards, requests: Requests, buffers: Buffers) -> None:
+    def __init__(self, shards: Shards, requests: Requests, buffers: Buffers, limits: Limits) -> None:
+        self._budget = Budget(limits.buffer_bytes_max)
+        self._places = Places(limits)
+        self._silence_seconds = limits.silence_seconds
         self._buffers = buffers
         self._shards = shards
         self._requests = requests
         self._loop = asyncio.get_running_loop()
         self.received_bytes = 0
         self.sent_bytes = 0
+
+    def placed(self, call: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
+        """Let a call take one of the places that its connection has."""
+
+        async def run(request: Any, context: Context) -> Any:
+            with self._places.stream(context.peer()):
+                return await call(request, context)
+
+        return run
 
     async def initialise(self, _: object, context: Context) -> pb.InitialiseReply:
         """Stage the first weights on one shard."""
@@ -82,12 +96,14 @@ class Transfers:
         holding = self._shards.holding(header.shard)
         initialiser = named(header.initialiser, "initialiser")
         check_announced(header.slices, holding.slices, holding.shapes)
+        held = self._budget.take(holding.bytes)  # until the answer; then they are the weights
         values = self._empty(holding.slices, holding)
         receiver = Receiver(values, finite_from="the initialiser")
         await self._receive(pb.InitialiseRequest, runs, receiver, holding, context)
         ticket = self._requests.open()
         self._shards.submit(header.shard, InitialiseReceived(ticket.number, initialiser, values))
         effect = await self._answer(ticket)
+        del held
         return pb.InitialiseReply(adopted=effect.adopted)
 
     async def push(self, _: object, context: Context) -> pb.Verdict:
@@ -101,6 +117,9 @@ class Transfers:
         slices = () if header.refusal else holding.slices
         rows = announced_rows(header.slices, slices, holding.tables)
         check_announced(header.slices, slices, holding.shapes, rows)
+        gradients = self._budget.take(
+            holding.bytes if slices and not rows else bytes_of(slices, holding.shapes, rows)
+        )
         arrays = self._empty(slices, holding, rows)
         try:
             receiver = Receiver(arrays, finite_from=f"replica {replica.rank}")
@@ -111,12 +130,11 @@ class Transfers:
             if verdict.outcome is Outcome.FENCED:
                 return encode_verdict(verdict)
             raise
-        gradients: dict[Slice, Gradient] = {
-            part: RowGradient(rows[part], array, slice_shape(holding.shapes[part.key], part))
-            if part in rows
-            else array
-            for part, array in arrays.items()
-        }
+        for part, array in arrays.items():
+            whole_shape = holding.shapes[part.key]
+            gradients[part] = (
+                RowGradient(rows[part], array, slice_shape(whole_shape, part)) if part in rows else array
+            )
         return encode_verdict(await self._push(header, gradients, header.refusal))
 
     async def _push(
@@ -156,7 +174,8 @@ class Transfers:
         )
         try:
             self._shards.submit(message.shard, event)
-            effect = await self._wait(message.shard, ticket, context)
+            with self._places.waiting():
+                effect = await self._wait(message.shard, ticket, context)
         finally:
             if self._requests.close(ticket):
                 self._shards.submit(message.shard, PullCancelled(ticket.number))
@@ -171,7 +190,7 @@ class Transfers:
         while not ticket.answer.done():
             if ticket.parked is not None:
                 waiting = encode_waiting(ticket.parked, self._loop.time())
-                await context.write(pb.PullReply(waiting=waiting).SerializeToString())
+                await self._write(context, pb.PullReply(waiting=waiting).SerializeToString())
                 if ticket.answer.done():
                     break
                 await ticket.listen(WAITING_SECONDS)
@@ -201,7 +220,7 @@ class Transfers:
         arrays = [values[part] for part in holding.slices]
         for raw in encode_transfer(pb.PullReply(header=header), arrays):
             self.sent_bytes += len(raw)
-            await context.write(raw)
+            await self._write(context, raw)
 
     def _empty(
         self,
@@ -223,7 +242,7 @@ class Transfers:
         Raises:
             RequestError: there is none.
         """
-        raw = await context.read()
+        raw = await self._read(context)
         if raw is grpc.aio.EOF:
             raise RequestError(
                 f"The stream ended before its first {kind.DESCRIPTOR.name}, which has the header."
@@ -233,6 +252,37 @@ class Transfers:
         if not message.HasField("header"):
             raise RequestError(f"The first {kind.DESCRIPTOR.name} has to have the header, and it has none.")
         return message, runs
+
+    async def _read(self, context: Context) -> Any:
+        """Take the next message.
+
+        Raises:
+            JobError: none came for long.
+        """
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                return await context.read()
+        except TimeoutError:
+            raise self._silent("sent") from None
+
+    async def _write(self, context: Context, raw: bytes) -> None:
+        """Send a message.
+
+        Raises:
+            JobError: nothing was taken for long.
+        """
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                await context.write(raw)
+        except TimeoutError:
+            raise self._silent("taken") from None
+
+    def _silent(self, what: str) -> JobError:
+        return JobError(
+            f"Nothing was {what} for {self._silence_seconds:g} s, so the stream was ended. Send it again, or "
+            "raise --silence-seconds.",
+            Failure.DEADLINE,
+        )
 
     async def _receive(
         self,
@@ -252,7 +302,7 @@ class Transfers:
         receiver.feed(runs)
         try:
             async with asyncio.timeout(seconds):
-                while (raw := await context.read()) is not grpc.aio.EOF:
+                while (raw := await self._read(context)) is not grpc.aio.EOF:
                     self.received_bytes += len(raw)
                     message, more = decode_transfer(kind, raw)
                     if message.HasField("header"):

@@ -22,7 +22,7 @@ from paramserver.security.channels import open_channel
 from paramserver.security.shut import is_shut, why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.paramserver_pb2_grpc import ParameterServerStub
-from paramserver.wire.refusals import error_of
+from paramserver.wire.refusals import error_of, is_later
 from paramserver.wire.transfer import INITIALISE, PULL, PUSH
 
 OPTIONS = (
@@ -221,7 +221,7 @@ class Channels:
         shut = call.code() is grpc.StatusCode.UNAVAILABLE and is_shut(details)
         if shut and (sentence := why_shut(address, self._access)):
             return RequestError(sentence, Fault.DENIED)
-        return error_of(call.code(), details, address)
+        return error_of(call.code(), details, address, later=is_later(call.trailing_metadata()))
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -243,5 +243,5 @@ def pauses(patience_seconds: float = 0.0) -> Iterator[float]:
 
 
 def may_repeat(error: JobError) -> bool:
-    """Say whether a call failed without an answer, so that the same request may succeed."""
-    return error.failure in (Failure.UNAVAILABLE, Failure.DEADLINE)
+    """Say whether a call failed without an answer, or was refused for now, so that the same may succeed."""
+    return error.failure in (Failure.UNAVAILABLE, Failure.DEADLINE, Failure.BUSY)

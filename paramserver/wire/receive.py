@@ -231,9 +231,11 @@ class Receiver:
         )
 
 
-def bytes_of(slices: Iterable[Slice], shapes: Shapes) -> int:
-    """Return how many bytes the slices' values have."""
-    return sum(prod(slice_shape(shapes[part.key], part)) * BYTES_PER_ELEMENT for part in slices)
+def bytes_of(
+    slices: Iterable[Slice], shapes: Shapes, rows: Mapping[Slice, RowIndices] = MappingProxyType({})
+) -> int:
+    """Return how many bytes the slices' values have, of some of them only the rows that travel."""
+    return sum(prod(travelling_shape(part, shapes, rows)) * BYTES_PER_ELEMENT for part in slices)
 
 
 def _writable_bytes(array: npt.NDArray[np.float32]) -> memoryview:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import grpc
 
 from paramserver.errors import Failure, Fault, JobError, RequestError
@@ -17,8 +19,13 @@ _STATUS_OF_FAULT = {
 _STATUS_OF_FAILURE = {
     Failure.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Failure.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Failure.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Failure.ENDED: grpc.StatusCode.ABORTED,
 }
+LATER = (("grpc-retry-pushback-ms", "500"),)
+"""Trailing metadata of ``BUSY``, which tells it from a request that is too large at any time. The name is of
+gRPC's retry design (gRFC A6)."""
+
 _FAULT_OF_STATUS = {status: fault for fault, status in _STATUS_OF_FAULT.items()}
 
 
@@ -29,18 +36,28 @@ def status_of(error: RequestError | JobError) -> grpc.StatusCode:
     return _STATUS_OF_FAILURE[error.failure]
 
 
-def error_of(code: grpc.StatusCode, details: str, server: str) -> RequestError | JobError:
+def is_later(trailing_metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+    """Say whether a status came with the word that the same request may succeed later."""
+    return any(name == LATER[0][0] for name, _ in trailing_metadata or ())
+
+
+def error_of(
+    code: grpc.StatusCode, details: str, server: str, *, later: bool = False
+) -> RequestError | JobError:
     """Return the error that a status stands for.
 
     Args:
         code: of the failed call.
         details: its message.
         server: who answered, or did not, as ``host:port``.
+        later: what `is_later` says.
 
     Returns:
-        A ``RequestError`` if the asker has to change something, else a ``JobError``: ``UNAVAILABLE`` and
-        ``DEADLINE`` may be tried again, ``ENDED`` may not.
+        A ``RequestError`` if the asker has to change something, else a ``JobError``: ``UNAVAILABLE``,
+        ``DEADLINE`` and ``BUSY`` may be tried again, ``ENDED`` may not.
     """
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and later:
+        return JobError(details, Failure.BUSY)
     if code in _FAULT_OF_STATUS:
         return RequestError(details, _FAULT_OF_STATUS[code])
     if code is grpc.StatusCode.ABORTED:

@@ -105,7 +105,13 @@ def two_servers(shards: int = 1, out: Path | None = None) -> Iterator[tuple[Serv
 class RawReplica:
     """A replica that has joined; every call may be sent wrongly on purpose."""
 
-    def __init__(self, server: ServerProcess, job: JobSpec = JOB, name: str = "w/0") -> None:
+    def __init__(
+        self,
+        server: ServerProcess,
+        job: JobSpec = JOB,
+        name: str = "w/0",
+        options: tuple[tuple[str, int], ...] = (),
+    ) -> None:
         self.job = job
         self.shapes = {tensor.key: tensor.shape for tensor in job.tensors}
         self.coordinator = server.stub
@@ -114,7 +120,9 @@ class RawReplica:
         assert granted.replica is not None
         self.replica: Replica = granted.replica
         self.clock = granted.clock
-        self._channels = {address: grpc.insecure_channel(address) for address in set(granted.addresses)}
+        self._channels = {
+            address: grpc.insecure_channel(address, options) for address in set(granted.addresses)
+        }
         self._stubs = [ParameterServerStub(self._channels[address]) for address in granted.addresses]
         self.slices = [
             [part for part in granted.placement if part.shard == shard]
