@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,10 +20,12 @@ from paramserver.data import parse_split
 from paramserver.errors import RequestError, did_you_mean
 from paramserver.events import JobSpec, TensorSpec
 from paramserver.optim import OPTIMIZERS, build_optimizer, optimizer_name
+from paramserver.quantities import NANOSECONDS, parse_duration
 from paramserver.types import Shapes
 
 ENGINES = ("local", "sequential", "sim", "compose")
 ON_DEATH = ("auto", "restart", "drop")
+DURABILITIES = ("checkpoint", "none")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,13 @@ class Job:
         on_death: ``restart``, ``drop``, or ``auto``: restart for sync, drop for async and ssp.
         lease_seconds: a replica unheard of for this long is dead.
         step_timeout: seconds that one step may take.
+        restart_timeout: seconds that a dead replica, or a lost server, is waited for.
+        max_restarts: how often one worker, or one server, is started again before the job gives up.
+        durability: ``checkpoint`` (servers come back with what the newest checkpoint has) or ``none`` (the
+            loss of a server ends the job).
+        checkpoint_every: when checkpoints are made while the job runs: updates such as ``100``, a time such
+            as ``30s`` or ``2m``, or ``never`` (only that of the first weights).
+        checkpoint_keep: how many of those are kept, >= 1.
         start_timeout: seconds that all processes have to come up and join.
         blas_threads: threads of the linear-algebra library in each process; 0 leaves it alone.
         trace: what every thread and shard does is recorded, as ``trace.json`` in the run folder.
@@ -88,6 +99,11 @@ class Job:
     on_death: str = "auto"
     lease_seconds: float = 10.0
     step_timeout: float = 600.0
+    restart_timeout: float = 30.0
+    max_restarts: int = 3
+    durability: str = "checkpoint"
+    checkpoint_every: str = "30s"
+    checkpoint_keep: int = 3
     start_timeout: float = 60.0
     blas_threads: int = 1
     trace: bool = False
@@ -127,6 +143,7 @@ class Job:
             tables: keys of the tensors that are read row by row.
         """
         gathers = parse_consistency(self.consistency).gathers
+        checkpoint_updates, checkpoint_seconds = parse_checkpoint_every(self.checkpoint_every)
         return JobSpec(
             tensors=tuple(TensorSpec(key, tuple(shapes[key]), table=key in tables) for key in sorted(shapes)),
             model=self.model,
@@ -141,7 +158,11 @@ class Job:
             on_death=self.on_death,
             lease_seconds=self.lease_seconds,
             step_timeout_seconds=self.step_timeout,
+            restart_timeout_seconds=self.restart_timeout,
+            restarts_max=self.max_restarts,
             start_timeout_seconds=self.start_timeout,
+            checkpoint_updates=checkpoint_updates,
+            checkpoint_seconds=checkpoint_seconds,
             target_accuracy=self.target_accuracy,
         )
 
@@ -161,6 +182,9 @@ USUAL_LEARNING_RATE = {
 """The learning rate of each optimizer where a job states none: measured on the digits with ``mlp:128``, 50
 epochs and a cosine."""
 
+EVERY_UPDATES_MAX = 1 << 40
+"""No job has so many updates, and the wire carries more."""
+
 USUAL_STEPS = 100
 """The steps of each replica of a problem where a job states none."""
 
@@ -173,9 +197,41 @@ _LEAST = {
     "batch": 1,
     "epochs": 1,
     "seed": 0,
+    "max_restarts": 0,
+    "checkpoint_keep": 1,
     "blas_threads": 0,
 }
-_POSITIVE = ("lease_seconds", "step_timeout", "start_timeout")
+_POSITIVE = ("lease_seconds", "step_timeout", "restart_timeout", "start_timeout")
+
+
+def parse_checkpoint_every(text: str) -> tuple[int, float]:
+    """Read how often a checkpoint is made.
+
+    Args:
+        text: updates such as ``100``, a time such as ``30s``, ``2m`` or ``1.5h``, or ``never`` or ``0``.
+
+    Returns:
+        Updates and seconds; what is 0 is no measure. Both are 0 for never.
+
+    Raises:
+        RequestError: it is none of these.
+
+    Example:
+        >>> parse_checkpoint_every("100"), parse_checkpoint_every("2m"), parse_checkpoint_every("never")
+        ((100, 0.0), (0, 120.0), (0, 0.0))
+    """
+    if text in ("never", "0"):
+        return 0, 0.0
+    if text.isdecimal() and 0 < int(text) <= EVERY_UPDATES_MAX:
+        return int(text), 0.0
+    with suppress(RequestError):
+        seconds = parse_duration(re.sub(r"(?<=\d)m$", "min", text), "checkpoint_every") / NANOSECONDS
+        if 0 < seconds < math.inf:
+            return 0, seconds
+    raise RequestError(
+        f"'checkpoint_every' is a number of updates such as 100, a time such as 30s or 2m, or never, but it "
+        f"is '{text}'."
+    )
 
 
 def job_from_toml(text: str, source: str) -> Job:
@@ -256,7 +312,7 @@ def _check(job: Job) -> None:
             raise RequestError(f"'{name}' must be a number of seconds above 0, but it is {value}.")
     if not (math.isfinite(job.lr) and job.lr >= 0):
         raise RequestError(f"'lr' must be a number above 0 (or 0 for the usual one), but it is {job.lr}.")
-    for name, allowed in (("engine", ENGINES), ("on_death", ON_DEATH)):
+    for name, allowed in (("engine", ENGINES), ("on_death", ON_DEATH), ("durability", DURABILITIES)):
         value = getattr(job, name)
         if value not in allowed:
             raise RequestError(
@@ -277,6 +333,7 @@ def _check(job: Job) -> None:
             "out, or choose another engine."
         )
     parse_split(job.split)
+    parse_checkpoint_every(job.checkpoint_every)
     if not 0 <= job.target_accuracy <= 1:
         raise RequestError(
             f"'target_accuracy' must be from 0 to 1, such as 0.95, but it is {job.target_accuracy}."

@@ -37,6 +37,7 @@ class Options:
     recover: bool
     resume: bool
     checkpoint_keep: int
+    no_recovery: bool
     trace: Path | None
     metrics_port: int | None
     metrics_listen: str
@@ -50,6 +51,11 @@ class Options:
         """Return the address that others use, given the port that was bound."""
         host, _, wanted = (self.advertise or self.listen).rpartition(":")
         return f"{host}:{port}" if not self.advertise or wanted == "0" else self.advertise
+
+    @property
+    def recovers(self) -> bool:
+        """Say whether a server that is lost can come back with what a checkpoint has."""
+        return self.out is not None and not self.no_recovery
 
 
 def read_options(arguments: list[str]) -> Options:
@@ -67,8 +73,11 @@ def read_options(arguments: list[str]) -> Options:
     if not options.shards:
         shards = job_from_toml(options.job, "of this server").shards if options.job else 1
         options = replace(options, shards=shards)
-    if options.recover and options.out is None:
-        raise RequestError("--recover goes on with the job of a run folder. Name it with --out.")
+    if options.recover and not options.recovers:
+        raise RequestError(
+            "--recover goes on with the checkpoints in a run folder. Name it with --out, and leave "
+            "--no-recovery out."
+        )
     host, _, _ = options.listen.rpartition(":")
     if not 0 <= options.server < options.servers:
         raise RequestError(
@@ -170,6 +179,11 @@ def _parser() -> ArgumentParser:
         "--resume",
         action="store_true",
         help="with --recover: all replicas start anew, too, and that is no restart of theirs",
+    )
+    add(
+        "--no-recovery",
+        action="store_true",
+        help="make no checkpoints while the job runs: the loss of a server ends it",
     )
     add(
         "--checkpoint-keep",

@@ -283,7 +283,7 @@ class _Server:
                 return await self._serve_link(link, carrying)
             except JobError as error:
                 patience = self._shards.patience_seconds()
-                if error.failure is not Failure.UNAVAILABLE or self._options.out is None or not patience:
+                if error.failure is not Failure.UNAVAILABLE or not self._options.recovers or not patience:
                     raise
                 log.warning("%s Looking for it for up to %g s.", error, patience)
                 await link.reconnect(patience)
@@ -318,11 +318,10 @@ class _Server:
     def _make_coordinator(self) -> CoordinatorHost:
         """Return the coordinator, with what an earlier one has written down if it is to go on with that."""
         options, out = self._options, self._options.out
-        coordinator = Coordinator(options.servers, options.shards, recovers=out is not None)
-        host = CoordinatorHost(
-            coordinator, self._requests, options.shards, self._fail, recovers=out is not None
-        )
-        if out is None:
+        recovers = options.recovers
+        coordinator = Coordinator(options.servers, options.shards, recovers=recovers)
+        host = CoordinatorHost(coordinator, self._requests, options.shards, self._fail, recovers=recovers)
+        if out is None or not recovers:
             return host
         if options.recover and has_job_record(out):
             record = read_job_record(out)

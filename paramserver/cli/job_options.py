@@ -145,6 +145,34 @@ JOB_OPTIONS = (
     ),
     JobOption("step_timeout", float, 600, "Seconds that one step may take.", RUN, "SECONDS"),
     JobOption(
+        "restart_timeout",
+        float,
+        30,
+        "Seconds that a dead replica, or a lost server, is waited for.",
+        RUN,
+        "SECONDS",
+    ),
+    JobOption(
+        "max_restarts", int, 3, "Restarts of one worker, or of one server, before the job gives up.", RUN
+    ),
+    JobOption(
+        "durability",
+        str,
+        "checkpoint",
+        "What servers come back with: checkpoint, or none (the loss of one ends the job).",
+        RUN,
+        "WHAT",
+    ),
+    JobOption(
+        "checkpoint_every",
+        str,
+        "30s",
+        "Checkpoints while the job runs, by updates (100) or time (30s, 2m), or never.",
+        RUN,
+        "EVERY",
+    ),
+    JobOption("checkpoint_keep", int, 3, "How many of those checkpoints are kept.", RUN),
+    JobOption(
         "start_timeout", float, 60, "Seconds that all processes have to come up and join.", RUN, "SECONDS"
     ),
     JobOption("blas_threads", int, 1, "Threads of linear algebra in each process; 0 leaves them alone.", RUN),

@@ -90,7 +90,9 @@ class LocalEngine:
         job = self._job
         arguments = ["--listen", "127.0.0.1:0", "--server", str(rank), "--servers", str(job.servers)]
         arguments += ["--shards", str(job.shards), "--out", str(self._folder.path), "--exit-with-parent"]
-        arguments += self._telemetry.options(rank)
+        arguments += ["--checkpoint-keep", str(job.checkpoint_keep), *self._telemetry.options(rank)]
+        if job.durability == "none":
+            arguments.append("--no-recovery")
         if rank:
             return [*arguments, "--coordinator", self.address]
         return [*arguments, "--score-grace-seconds", str(SCORE_SECONDS)]

@@ -1,6 +1,7 @@
 """A job as a person states it, and back again."""
 
 import math
+import re
 import tomllib
 from dataclasses import fields, replace
 
@@ -137,3 +138,41 @@ def test_a_job_file_is_toml_that_others_can_read():
     values = tomllib.loads(Job(data='a "b" \\ \n\x7f ü 😀').to_toml())
     assert values["data"] == 'a "b" \\ \n\x7f ü 😀'
     assert values.keys() == {field.name for field in fields(Job)}
+
+
+@pytest.mark.parametrize(
+    ("text", "updates", "seconds"),
+    [
+        ("100", 100, 0),
+        ("30s", 0, 30),
+        ("2m", 0, 120),
+        ("2min", 0, 120),
+        ("0.5s", 0, 0.5),
+        ("250ms", 0, 0.25),
+        ("never", 0, 0),
+        ("0", 0, 0),
+    ],
+)
+def test_checkpoints_go_by_updates_or_by_time(text, updates, seconds):
+    spec = Job(checkpoint_every=text).resolved().spec({"w": (2,)}, (3,))
+    assert (spec.checkpoint_updates, spec.checkpoint_seconds) == (updates, pytest.approx(seconds))
+
+
+@pytest.mark.parametrize("text", ["", "-1", "0s", "1.5", "often", "s", "3 parsecs", "1e400s", "nans"])
+def test_anything_else_is_no_rhythm(text):
+    with pytest.raises(RequestError, match="such as 100, a time such as 30s or 2m, or never, but it is"):
+        Job(checkpoint_every=text).resolved()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("durability", "journals", "'durability' is one of checkpoint, none, not 'journals'"),
+        ("restart_timeout", 0.0, "'restart_timeout' must be a number of seconds above 0"),
+        ("max_restarts", -1, "'max_restarts' must be 0 or more, but it is -1"),
+        ("checkpoint_keep", 0, "'checkpoint_keep' must be 1 or more, but it is 0"),
+    ],
+)
+def test_what_is_said_of_surviving_is_checked(field, value, sentence):
+    with pytest.raises(RequestError, match=re.escape(sentence)):
+        Job(**{field: value}).resolved()
