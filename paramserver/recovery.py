@@ -120,7 +120,7 @@ class Recovery:
         return self.kept
 
     def is_void(self, report: object) -> bool:
-        """Say whether a report is of no use: another generation is coming, or its shard is behind this one."""
+        """Say whether a report is void: a generation is coming, or its shard has not begun this one."""
         if self._lost:
             return True
         is_behind = getattr(report, "shard", None) in self._behind

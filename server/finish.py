@@ -14,7 +14,7 @@ from pathlib import Path
 from paramserver.accounting import summarise
 from paramserver.errors import JobError, RequestError
 from paramserver.events import CheckpointKept, CutAsked, CutTaken, JobStatus
-from paramserver.storage import ShardFile, finish_checkpoint, write_cut, write_json
+from paramserver.storage import ShardFile, finish_checkpoint, load_manifest, write_cut, write_json
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.status import encode_shards
 from server.coordination import CoordinatorHost
@@ -113,22 +113,10 @@ class Finish:
         if self._out is not None:
             versions = [shard.version for part in written for shard in part.shards]
             try:
-                self._write_summary(self._out, versions, sha256)
+                _write_summary(self._out, self._coordinator, versions, sha256)
             except JobError as error:
                 failures.append(str(error))
         return reason or " ".join(failures)
-
-    def _write_summary(self, out: Path, versions: Sequence[int], sha256: str) -> None:
-        began, ended = self._coordinator.began_at, self._coordinator.ended_at
-        seconds = ended - began if began is not None and ended is not None else 0.0
-        summary = summarise(
-            self._coordinator.status(),
-            versions,
-            weights_sha256=sha256,
-            wall_seconds=seconds,
-            extra={"outcome": "interrupted"} if self._coordinator.interrupted else {},
-        )
-        write_json(out / SUMMARY, summary)
 
     async def _wait_for_score(self) -> None:
         try:
@@ -144,6 +132,31 @@ class Finish:
         deadline = loop.time() + (HURRIED_FAREWELL_SECONDS if interrupted or unbegun else FAREWELL_SECONDS)
         while (unbegun or not self._coordinator.everyone_told()) and loop.time() < deadline:
             await asyncio.sleep(0.05)
+
+
+def conclude(out: Path, coordinator: CoordinatorHost) -> None:
+    """Write the summary of a job whose coordinator ended after all weights were kept, unless it is there.
+
+    Raises:
+        RequestError: the final checkpoint is not sound.
+        JobError: the disk refuses.
+    """
+    if not (out / SUMMARY).exists():
+        manifest = load_manifest(out / CHECKPOINT)
+        _write_summary(out, coordinator, manifest.versions, manifest.weights_sha256)
+
+
+def _write_summary(out: Path, coordinator: CoordinatorHost, versions: Sequence[int], sha256: str) -> None:
+    began, ended = coordinator.began_at, coordinator.ended_at
+    seconds = ended - began if began is not None and ended is not None else 0.0
+    summary = summarise(
+        coordinator.status(),
+        versions,
+        weights_sha256=sha256,
+        wall_seconds=seconds,
+        extra={"outcome": "interrupted"} if coordinator.interrupted else {},
+    )
+    write_json(out / SUMMARY, summary)
 
 
 async def _write_shards(

@@ -39,7 +39,7 @@ from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from server.checkpoints import Checkpoints, CutKeeper
 from server.coordination import CoordinatorHost
-from server.finish import CHECKPOINT_SECONDS, Finish, keep_shards
+from server.finish import CHECKPOINT_SECONDS, Finish, conclude, keep_shards
 from server.link import KEEPALIVE, Link
 from server.links import INTERNAL, Links
 from server.metrics import Metrics
@@ -146,6 +146,7 @@ class _Server:
         self._links: Links | None = None
         self._link: Link | None = None
         self._is_linked = False
+        self._was_over = False  # when this coordinator took over from an earlier one
         self._health = health.aio.HealthServicer()
         pool = ThreadPoolExecutor(POOL_THREADS, "shard")
         self._trace = _open_trace(options)
@@ -245,6 +246,10 @@ class _Server:
             return await self._run_linked(self._link)
         assert self._coordinator is not None
         assert self._links is not None
+        if self._was_over and options.out is not None:
+            log.info("The job was over, and its weights are kept; only the summary may be missing.")
+            conclude(options.out, self._coordinator)
+            return 0
         failure: str | None = None
         while failure is None:
             reason = await self._watch(self._coordinator)
@@ -331,6 +336,7 @@ class _Server:
             record = replace(record, kept=read_kept(out, number), cuts=max(record.cuts, number + 1))
             if options.resume:
                 record = resumed(record)
+            self._was_over = record.over
             coordinator.restore(record, asyncio.get_running_loop().time())
         host.remember = partial(write_job_record, out)
         total = options.servers * options.shards

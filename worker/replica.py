@@ -90,7 +90,7 @@ class ReplicaLoop:
             while True:
                 try:
                     if self._lives > 1 and self.client.clock >= self._steps:
-                        return  # it had finished, and the weights that the others went back to have it all
+                        return None  # it had finished, and the weights that are there now have it all
                     if self.client.rank == 0 and not self.client.sealed:
                         self.client.initialise(self._task.initial())
                     return self._train(self.client.clock)
