@@ -48,6 +48,15 @@ def train(
             rich_help_panel=RUN,
         ),
     ] = "info",
+    log_bytes_max: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BYTES",
+            help="Leave out the older half of a process's log where it grows beyond this. (default: 2^26)",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
 ) -> int:
     """Train a model on this machine, evaluate it, and say what happened.
 
@@ -62,9 +71,10 @@ def train(
         set_up_logs(log_format, log_level, "train", None, "train")
     text, source, given = read_job_file(job_file, given)
     from paramserver.cli.running import run_and_show
+    from paramserver.launch.log_cap import LOG_BYTES_MAX
     from paramserver.launch.telemetry import Telemetry
 
-    telemetry = Telemetry(log_format, log_level, metrics_port)
+    telemetry = Telemetry(log_format, log_level, metrics_port, log_bytes_max or LOG_BYTES_MAX)
     return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry)
 
 

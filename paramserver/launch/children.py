@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from paramserver.errors import JobError
+from paramserver.launch.log_cap import LOG_BYTES_MAX, LogCap
 from paramserver.logs import said
 
 TERMINATE_SECONDS = 15.0
@@ -43,7 +44,8 @@ class Child:
         self.name = name
         self.log = log
         try:
-            with log.open("wb") as file:
+            log.write_bytes(b"")
+            with log.open("ab") as file:  # appending, so that the log can be cut while it is written
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -117,20 +119,24 @@ class Children:
     Args:
         logs: folder of their logs.
         hurry: asked while they are being stopped; once it is true, they are killed at once.
+        log_bytes_max: of each log; from there on its older half is left out.
     """
 
-    def __init__(self, logs: Path, hurry: Callable[[], bool]) -> None:
+    def __init__(self, logs: Path, hurry: Callable[[], bool], log_bytes_max: int = LOG_BYTES_MAX) -> None:
+        self._cap = LogCap(log_bytes_max)
         self._logs = logs
         self._hurry = hurry
         self.all: list[Child] = []
 
     def __enter__(self) -> Children:
+        self._cap.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._cap.__exit__(None, None, None)
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
         """Start one.
@@ -145,6 +151,7 @@ class Children:
         """
         log = self._logs / f"{name.replace(' ', '')}.log"
         child = Child(name, command, log, environment)
+        self._cap.watch(log)
         self.all.append(child)
         return child
 

@@ -63,7 +63,7 @@ def run_processes(
     """
     traces = Traces(folder, plan.job.trace)
     try:
-        with Children(folder.logs, lambda: interruption.count > 1) as children:
+        with Children(folder.logs, lambda: interruption.count > 1, telemetry.log_bytes_max) as children:
             launch = _Launch(plan, folder, children, traces, interruption, reporter, telemetry)
             try:
                 launch.start()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from paramserver.errors import RequestError
 from paramserver.job import Job
+from paramserver.launch.log_cap import LOG_BYTES_MAX, LOG_BYTES_MIN
 
 PORT_MAX = 65535
 
@@ -18,12 +19,14 @@ class Telemetry:
     Attributes:
         log_format: ``text`` or ``json``.
         log_level: the least that is written: ``debug``, ``info``, ``warning`` or ``error``.
+        log_bytes_max: of the log of each process.
         metrics_port: of the first server's metrics, the next one's is one more; 0: free ones; None: none.
     """
 
     log_format: str = "text"
     log_level: str = "info"
     metrics_port: int | None = None
+    log_bytes_max: int = LOG_BYTES_MAX
 
     def check(self, job: Job) -> None:
         """Refuse what cannot be had.
@@ -34,6 +37,8 @@ class Telemetry:
         Raises:
             RequestError: a port is none, there are no such servers, or prometheus-client is not installed.
         """
+        if self.log_bytes_max < LOG_BYTES_MIN:
+            raise RequestError(f"--log-bytes-max is at least {LOG_BYTES_MIN:,}, not {self.log_bytes_max:,}.")
         if self.metrics_port is None:
             return
         if job.engine != "local":
