@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from paramserver.errors import Fault, RequestError
@@ -58,9 +59,7 @@ class Links:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server needs to serve links."""
         call: Call = guarded("Link", self._link)
-        handler: Any = grpc.stream_stream_rpc_method_handler(
-            call, pb.LinkUp.FromString, pb.LinkDown.SerializeToString
-        )
+        handler: Any = grpc.stream_stream_rpc_method_handler(call, None, pb.LinkDown.SerializeToString)
         return grpc.method_handlers_generic_handler(INTERNAL, {"Link": handler})
 
     async def wait_written(self, seconds: float) -> list[int]:
@@ -93,8 +92,8 @@ class Links:
             queue.put_nowait(None)
 
     async def _link(self, messages: Any, context: Context) -> None:
-        hello = await context.read()
-        if hello is aio.EOF or hello.WhichOneof("part") != "hello":
+        hello = await _read(context)
+        if hello is None or hello.WhichOneof("part") != "hello":
             raise RequestError("The first message of a link has to be a hello.")
         server = self._check(hello.hello)
         await self._end_old_link(server)
@@ -171,7 +170,7 @@ class Links:
             await context.write(message)
 
     async def _receive(self, server: int, context: Context) -> None:
-        while (message := await context.read()) is not aio.EOF:
+        while (message := await _read(context)) is not None:
             if message.WhichOneof("part") == "written":
                 self.written[server] = message.written
                 self._news.set()
@@ -190,3 +189,20 @@ class Links:
                     f"Server {server} reported for shard {report.shard}, which is not its own."
                 )
             self._coordinator.handle(report)
+
+
+async def _read(context: Context) -> pb.LinkUp | None:
+    """Return the next message; None at the end.
+
+    It is parsed here, where an error can leave as a sentence.
+
+    Raises:
+        RequestError: the bytes are no such message.
+    """
+    raw = await context.read()
+    if raw is aio.EOF:
+        return None
+    try:
+        return pb.LinkUp.FromString(raw)
+    except DecodeError as error:
+        raise RequestError(f"A message of {len(raw):,} bytes is not a LinkUp.") from error

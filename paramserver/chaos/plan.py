@@ -8,6 +8,7 @@ from typing import Any
 
 from paramserver.errors import RequestError
 from paramserver.faults import REAL, Blow, Fates, Faults, Happening, decide, parse_faults
+from paramserver.job import Job
 from paramserver.quantities import NANOSECONDS, format_number
 
 OF_PROCESSES = ("kill", "pause")
@@ -34,6 +35,36 @@ def parse_own_faults(text: str) -> Faults:
                 "--chaos, or do it by hand with paramserver chaos."
             )
     return faults
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to go wrong, as a person says it.
+
+    Attributes:
+        faults: as ``--chaos`` has them.
+        seed: of all chance in them; None: the job's.
+    """
+
+    faults: str
+    seed: int | None = None
+
+    def plan(self, job: Job) -> Plan:
+        """Decide what goes wrong.
+
+        Args:
+            job: whose processes they are.
+
+        Raises:
+            RequestError: it is not of the form, names somebody who is not there, or there are no processes.
+        """
+        if job.engine != "local":
+            raise RequestError(
+                f"--chaos is done to processes of this machine, and the engine '{job.engine}' has none. "
+                + ("Say --faults." if job.engine == "sim" else "Leave it out.")
+            )
+        seed = job.seed if self.seed is None else self.seed
+        return decide_plan(self.faults, seed, job.workers, job.servers)
 
 
 @dataclass(frozen=True, slots=True)

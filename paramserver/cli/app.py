@@ -17,6 +17,7 @@ import typer
 from paramserver import __version__
 from paramserver.cli.calibrate import calibrate
 from paramserver.cli.certs import certs
+from paramserver.cli.chaos import chaos
 from paramserver.cli.compare import compare
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
@@ -58,6 +59,7 @@ app.command()(models)
 app.command()(optimizers)
 app.command()(graph)
 app.add_typer(data)
+app.add_typer(chaos)
 
 
 @app.command(**_PASSED_ON)

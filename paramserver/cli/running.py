@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from paramserver.chaos.plan import Asked
 from paramserver.cli.worlds import read_world
 from paramserver.job_file import read_job
 from paramserver.launch.interruption import Interrupted
@@ -34,6 +35,7 @@ def run_and_show(
     quiet: bool,
     as_json: bool,
     telemetry: Telemetry = USUAL,
+    chaos: Asked | None = None,
 ) -> int:
     """Run a job, show its progress and its summary.
 
@@ -46,6 +48,7 @@ def run_and_show(
         quiet: show no progress.
         as_json: print nothing but the summary to standard output; progress goes to standard error.
         telemetry: what the processes tell; with logs as JSON progress is a log, too.
+        chaos: what goes wrong on purpose; None: nothing.
 
     Returns:
         The exit code.
@@ -63,7 +66,7 @@ def run_and_show(
         else:
             reporter = make_reporter(_console(sys.stdout), quiet)
         try:
-            summary, folder = run(job, out, reporter, code, world, telemetry)
+            summary, folder = run(job, out, reporter, code, world, telemetry, chaos)
         except Interrupted as interrupted:
             complain(f"{interrupted} Every process of the job has ended.")
             return interrupted.code

@@ -57,6 +57,26 @@ def train(
             rich_help_panel=RUN,
         ),
     ] = None,
+    chaos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAULTS",
+            help="What goes wrong on purpose, such as 'lose=1% cut=1% kill=w1@3s pause=w0@4s+1s'. "
+            "(default: nothing)",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    chaos_seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Seed of all chance in that. (default: the job's seed)",
+            show_default=False,
+            min=0,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
 ) -> int:
     """Train a model on this machine, evaluate it, and say what happened.
 
@@ -70,12 +90,14 @@ def train(
     if log_format == "json":
         set_up_logs(log_format, log_level, "train", None, "train")
     text, source, given = read_job_file(job_file, given)
+    from paramserver.chaos.plan import Asked
     from paramserver.cli.running import run_and_show
     from paramserver.launch.log_cap import LOG_BYTES_MAX
     from paramserver.launch.telemetry import Telemetry
 
     telemetry = Telemetry(log_format, log_level, metrics_port, log_bytes_max or LOG_BYTES_MAX)
-    return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry)
+    asked = None if chaos is None else Asked(chaos, chaos_seed)
+    return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry, asked)
 
 
 @takes_job(without=("engine",))

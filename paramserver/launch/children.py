@@ -58,6 +58,11 @@ class Child:
             raise JobError(f"The process of {name} cannot be started: {error.strerror or error}.") from error
 
     @property
+    def pid(self) -> int:
+        """Return its number."""
+        return self._process.pid
+
+    @property
     def code(self) -> int | None:
         """Return its exit code, minus the signal that ended it; None while it runs."""
         return self._process.poll()

@@ -6,14 +6,17 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from paramserver.chaos.plan import Plan
 from paramserver.errors import JobError, RequestError
 from paramserver.events import JobStatus
 from paramserver.launch.addresses import remove_addresses, write_token
+from paramserver.launch.blows import Blows
 from paramserver.launch.children import Child, Children, names
 from paramserver.launch.engine import start_all
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.local_engine import EVALUATOR, LOOK_SECONDS, LocalEngine
 from paramserver.launch.outcome import complete, read_summary
+from paramserver.launch.processes import remove_processes
 from paramserver.launch.programs import blas_environment
 from paramserver.launch.progress import Reporter
 from paramserver.launch.secrets import Secrets
@@ -47,6 +50,7 @@ def run_processes(
     interruption: Interruption,
     reporter: Reporter,
     telemetry: Telemetry,
+    chaos: Plan | None = None,
 ) -> dict[str, Any]:
     """Run a job and return its summary; when this returns or raises, no process is left.
 
@@ -56,6 +60,7 @@ def run_processes(
         interruption: entered.
         reporter: shows progress.
         telemetry: what the processes tell.
+        chaos: what goes wrong on purpose; None for nothing.
 
     Raises:
         JobError: the job failed, or one of its processes ended badly.
@@ -64,12 +69,13 @@ def run_processes(
     traces = Traces(folder, plan.job.trace)
     try:
         with Children(folder.logs, lambda: interruption.count > 1, telemetry.log_bytes_max) as children:
-            launch = _Launch(plan, folder, children, traces, interruption, reporter, telemetry)
+            launch = _Launch(plan, folder, children, traces, interruption, reporter, telemetry, chaos)
             try:
                 launch.start()
                 launch.follow()
             finally:
-                remove_addresses(folder)
+                launch.end()
+        remove_processes(folder)
     except (JobError, Interrupted):
         with suppress(JobError, RequestError):  # why the job failed matters more
             traces.merge()
@@ -88,7 +94,10 @@ class _Launch:
         interruption: Interruption,
         reporter: Reporter,
         telemetry: Telemetry,
+        chaos: Plan | None,
     ) -> None:
+        self._chaos = chaos
+        self._blows = Blows(chaos, children, reporter)
         self._telemetry = telemetry
         self._plan = plan
         self._folder = folder
@@ -112,6 +121,7 @@ class _Launch:
             self._interruption,
             self._start_deadline,
             self._secrets,
+            self._chaos,
         )
         write_token(self._folder, self._secrets.token)
         start_all(engine, job.servers, job.workers, blas_environment(job.blas_threads))
@@ -137,6 +147,7 @@ class _Launch:
                 if sighting is not None:
                     self._reporter.show(watch.overview(sighting))
                     vigil.see(sighting.job, time.monotonic())
+                self._blows.strike(time.monotonic(), vigil.trains)
                 if self._is_over():
                     vigil.end(time.monotonic())
                 if vigil.reason or self._bad():
@@ -145,6 +156,11 @@ class _Launch:
                     raise JobError(f"{complaint} Still running: {names(self._awaited())}.")
             if self._bad():
                 self._fail(watch, vigil)
+
+    def end(self) -> None:
+        """Do nothing more to the processes, and say nothing more of where they are."""
+        self._blows.end()
+        remove_addresses(self._folder)
 
     def _is_over(self) -> bool:
         """Say whether the coordinator has ended well, so that all is done and written."""
@@ -204,6 +220,11 @@ class _Vigil:
         """Return why the job failed, by the coordinator; empty if it did not."""
         return self.status.reason if self.status is not None else ""
 
+    @property
+    def trains(self) -> bool:
+        """Say whether training has begun."""
+        return self.status is not None and self.status.started and self.status.sealed
+
     def see(self, status: JobStatus, now: float) -> None:
         """Take in an answer of the coordinator."""
         self.status, self._heard = status, now
@@ -224,7 +245,7 @@ class _Vigil:
         if self._ended is not None:
             late = now > self._ended + FINISH_SECONDS
             return f"The job was over, but not all had ended {FINISH_SECONDS:g} s later." if late else ""
-        if status is None or not (status.started and status.sealed):
+        if status is None or not self.trains:
             if now < self._start_deadline:
                 return ""
             joined = 0 if status is None else len(status.members)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from paramserver.chaos.plan import Plan
 from paramserver.errors import JobError
 from paramserver.launch.addresses import write_addresses
 from paramserver.launch.children import Child, Children
 from paramserver.launch.engine import Role
 from paramserver.launch.interruption import Interruption
+from paramserver.launch.processes import write_processes
 from paramserver.launch.programs import command
 from paramserver.launch.secrets import Secrets
 from paramserver.launch.telemetry import Telemetry
@@ -38,6 +40,7 @@ class LocalEngine:
         interruption: entered.
         start_deadline: until when server 0 has to listen, by ``time.monotonic``.
         secrets: of the run.
+        chaos: what goes wrong on purpose; None for nothing.
 
     Attributes:
         address: of server 0, once it has been started.
@@ -54,7 +57,9 @@ class LocalEngine:
         interruption: Interruption,
         start_deadline: float,
         secrets: Secrets,
+        chaos: Plan | None = None,
     ) -> None:
+        self._chaos = chaos
         self._secrets = secrets
         self._job = plan.job
         self._folder = folder
@@ -76,8 +81,11 @@ class LocalEngine:
             line = command("server", self._server_arguments(rank) + self._traces.options(name))
         else:
             more = ["--evaluate"] if role == "evaluator" else self._traces.options(name)
+            if role == "worker" and self._chaos is not None:
+                more = [*more, *self._chaos.options(rank)]
             line = command("worker", self._worker_arguments(rank) + more)
         child = self._children.start(name, line, {**environment, **self._secrets.environment(role)})
+        write_processes(self._folder, self._children.all)
         if role == "server" and rank == 0:
             self.address = self._await_line(child, r"listening (\S+)")
         if role == "server" and self._telemetry.metrics_port is not None:

@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from paramserver.chaos.plan import Asked
+from paramserver.chaos.plan import Plan as Faults
 from paramserver.errors import JobError, RequestError
 from paramserver.job import Job
 from paramserver.launch.cluster import check_cluster, run_cluster
@@ -43,6 +45,7 @@ def run(
     code: UserCode | None = None,
     world: World | None = None,
     telemetry: Telemetry | None = None,
+    chaos: Asked | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run a job on this machine, to its end.
 
@@ -55,6 +58,7 @@ def run(
         code: the user's file, if the job has one.
         world: costs and faults, for the engine ``sim`` and for no other.
         telemetry: what the processes of the engine ``local`` tell; None: the usual.
+        chaos: what goes wrong with them on purpose; None: nothing.
 
     Returns:
         The summary, and the run folder.
@@ -70,6 +74,7 @@ def run(
     telemetry = telemetry or Telemetry()
     plan = make_plan(job, code, world)
     telemetry.check(plan.job)
+    faults = None if chaos is None else chaos.plan(plan.job)
     with Interruption() as interruption:
         for program in PROGRAMS:
             command(program)
@@ -78,7 +83,7 @@ def run(
         interruption.check()
         with create_run_folder(out, time.time()) as folder:
             try:
-                return _run(plan, world, folder, interruption, reporter, telemetry), folder.path
+                return _run(plan, world, folder, interruption, reporter, telemetry, faults), folder.path
             finally:
                 reporter.close()
 
@@ -90,15 +95,20 @@ def _run(
     interruption: Interruption,
     reporter: Reporter,
     telemetry: Telemetry,
+    faults: Faults | None,
 ) -> dict[str, Any]:
     started_at = time.time()
     folder.write_text("job.toml", plan.job.to_toml())
     reporter.note(_opening(plan, folder))
+    if faults is not None:
+        folder.write_json("chaos.json", faults.record())
+        for sentence in faults.sentences():
+            reporter.note(sentence)
     details = describe(plan, started_at)
     if world is not None:
         details["replay"] = replay_command(plan, world, folder)
     try:
-        summary = _run_engine(plan, world, folder, interruption, reporter, telemetry)
+        summary = _run_engine(plan, world, folder, interruption, reporter, telemetry, faults)
     except (JobError, RequestError, Interrupted) as error:
         outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
         summary = {**read_summary(folder), **details, "outcome": outcome, "reason": str(error)}
@@ -129,12 +139,13 @@ def _run_engine(
     interruption: Interruption,
     reporter: Reporter,
     telemetry: Telemetry,
+    faults: Faults | None,
 ) -> dict[str, Any]:
     if world is not None:
         return run_virtual(plan, world, folder, interruption, reporter)
     assert not isinstance(plan, Exercise), "a problem is for virtual time"
     if plan.job.engine == "local":
-        return run_processes(plan, folder, interruption, reporter, telemetry)
+        return run_processes(plan, folder, interruption, reporter, telemetry, faults)
     engines = {"sequential": run_loop, "compose": run_cluster}
     return engines[plan.job.engine](plan, folder, interruption, reporter)
 
