@@ -9,6 +9,8 @@ from paramserver.errors import RequestError
 from paramserver.events import JobSpec
 from paramserver.optim import build_optimizer
 
+DURABILITIES = ("checkpoint", "journal", "none")
+
 
 def check_job(spec: JobSpec) -> Consistency:
     """Refuse a job that could not run.
@@ -43,6 +45,8 @@ def check_job(spec: JobSpec) -> Consistency:
         raise RequestError(f"checkpoint_seconds must be a number of seconds, but is {seconds}.")
     if spec.checkpoint_updates < 0:
         raise RequestError(f"checkpoint_updates must be 0 or more, but is {spec.checkpoint_updates}.")
+    if spec.durability not in DURABILITIES:
+        raise RequestError(f"durability is one of {', '.join(DURABILITIES)}, not '{spec.durability}'.")
     if spec.restarts_max < 0:
         raise RequestError(f"restarts_max must be 0 or more, but is {spec.restarts_max}.")
     return rule

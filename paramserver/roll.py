@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from paramserver.consistency import Clocks
 from paramserver.errors import Fault, RequestError
@@ -75,9 +76,17 @@ class Roll:
         clocks: Mapping[int, int],
         verdicts: Mapping[int, tuple[int, Verdict]],
         members: Iterable[Member],
+        begun: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        """Take over what a cut says of every rank, and who counts now."""
-        self._last = dict(verdicts)
+        """Take over what a cut says of every rank, and who counts now.
+
+        Args:
+            clocks: every rank's.
+            verdicts: of every rank the sequence of its last push and what it came to.
+            members: who counts.
+            begun: of each rank the incarnation whose first pull has been seen.
+        """
+        self._last, self._begun = dict(verdicts), dict(begun)
         for member in members:
             self._members[member.rank] = member
             clock = clocks[member.rank]
@@ -121,6 +130,19 @@ class Roll:
     def verdicts(self) -> dict[int, tuple[int, Verdict]]:
         """Return of every rank the sequence of its last push and what it came to."""
         return dict(self._last)
+
+    def members(self) -> tuple[Member, ...]:
+        """Return every rank as the coordinator sees it."""
+        return tuple(self._members.values())
+
+    def begun(self) -> dict[int, int]:
+        """Return of each rank the incarnation whose first pull has been seen."""
+        return dict(self._begun)
+
+    @property
+    def generation(self) -> int:
+        """The generation that counts."""
+        return self._generation
 
     def _fenced(self, replica: Replica, reason: str) -> Verdict:
         clock = self.clocks[replica.rank]

@@ -9,6 +9,7 @@ request that is refused has changed nothing.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from paramserver import events as ev
 from paramserver.consistency import Consistency, parse_consistency
@@ -35,6 +36,7 @@ class Shard:
         self.index = index
         self._empty = empty
         self._orders = 0
+        self._job: ev.JobSpec | None = None
         self._rule: Consistency | None = None
         self._weights: Weights | None = None
         self._ended: str | None = None
@@ -100,6 +102,53 @@ class Shard:
             dict(self._staleness),
         )
 
+    def record(self) -> ev.ShardRecord | None:
+        """Return what this shard is beside its weights; None before the job is announced."""
+        if self._weights is None or self._job is None:
+            return None
+        sealed = self._weights.sealed
+        return ev.ShardRecord(
+            job=self._job,
+            slices=tuple(self._weights.shapes),
+            generation=self._roll.generation,
+            orders=self._orders,
+            started=self._started,
+            expected=self._expected,
+            ended=self._ended,
+            version=self._weights.newest.version if sealed else 0,
+            rounds=self._weights.rounds,
+            members=self._roll.members(),
+            clocks=self._clocks.as_dict(),
+            begun=self._roll.begun(),
+            verdicts=self._roll.verdicts(),
+            gathered=tuple(self._round.values()),
+            waiting=tuple((parked.pull, parked.since) for parked in self._parked),
+            pushes={name: count for name, count in self._pushes.items() if count},
+            staleness=dict(self._staleness),
+        )
+
+    def resume(self, record: ev.ShardRecord, cut: ev.Cut) -> None:
+        """Become what another shard was; this one must be new.
+
+        Args:
+            record: of that shard, when it made the cut.
+            cut: its weights and optimizer state.
+        """
+        self._announce(record.job, record.slices)
+        self._known_weights().restore(cut)
+        self._orders, self._ended = record.orders, record.ended
+        self._started, self._expected = record.started, record.expected
+        self._roll = Roll(self.index, record.generation)
+        self._roll.restore(record.clocks, record.verdicts, record.members, record.begun)
+        self._clocks = self._roll.clocks
+        self._round = {push.replica.rank: push for push in record.gathered}
+        self._pushes.update(record.pushes)
+        self._staleness.update(record.staleness)
+        for pull, since in record.waiting:
+            assert pull.replica is not None, "an observer never waits"
+            needs = self._known_rule().needs(pull.clock) if self._is_open() else NOT_BEFORE_START
+            self._parked.park(Parked(pull, pull.replica, needs, since))
+
     # ------------------------------------------------------------------------------------------- orders
 
     def _obey(self, order: ev.Order) -> Effects:
@@ -110,7 +159,7 @@ class Shard:
         effects: Effects = []
         match order:
             case ev.JobAnnounced():
-                self._announce(order)
+                self._announce(order.job, order.slices)
             case ev.MembershipChanged():
                 effects = self._change_membership(order)
                 clocks = {member.rank: self._clocks[member.rank] for member in order.members}
@@ -134,7 +183,7 @@ class Shard:
         self._orders, self._ended = order.number, None
         self._started, self._expected = order.started, order.expected
         self._round.clear()
-        self._announce(order)
+        self._announce(order.job, order.slices)
         weights, rule = self._known_weights(), self._known_rule()
         weights.restore(order.cut)
         clocks, verdicts = dict(order.cut.clocks), dict(order.cut.verdicts)
@@ -156,12 +205,12 @@ class Shard:
         here = {member.rank: self._clocks[member.rank] for member in order.members}
         return [*effects, ev.Reported(ev.OrderHandled(self.index, order.number, here))]
 
-    def _announce(self, order: ev.JobAnnounced | ev.GenerationBegun) -> None:
-        job = order.job
+    def _announce(self, job: ev.JobSpec, slices: Iterable[ev.Slice]) -> None:
+        self._job = job
         shapes = {tensor.key: tensor.shape for tensor in job.tensors}
         self._rule = parse_consistency(job.consistency)
         self._weights = Weights(
-            {part: slice_shape(shapes[part.key], part) for part in order.slices},
+            {part: slice_shape(shapes[part.key], part) for part in slices},
             build_optimizer(job.optimizer, job.learning_rate, job.schedule, job.versions_total),
             # Two, so that an observer finds one round on all shards while the next is being applied.
             versions_kept=2 if self._rule.gathers else 1,

@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from paramserver.events import ShardEffect, ShardEvent, ShardStatistics
 from paramserver.shard import Shard
+from server.journal import ShardJournal
 from server.trace import ShardTrace
 
 log = logging.getLogger("server")
@@ -53,6 +54,7 @@ class ShardHost:
         shard: owned by this host from now on.
         now: the clock that the shard is told, in seconds.
         trace: follows what the shard does; None where no trace is kept.
+        journal: notes it, and says when effects may leave; None where there is no journal.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ShardHost:
         shard: Shard,
         now: Callable[[], float] = time.monotonic,
         trace: ShardTrace | None = None,
+        journal: ShardJournal | None = None,
     ) -> None:
         self.index = shard.index
         self._now = now
@@ -68,7 +71,9 @@ class ShardHost:
         self._trace = trace  # guarded by _lock
         self._wait_seconds = 0.0  # guarded by _lock
         self._hold_seconds = 0.0  # guarded by _lock
-        self._outbox: deque[ShardEffect | Broken] = deque()  # filled under _lock, emptied by one thread
+        self._journal = journal
+        # With how much the journal must have before it leaves; filled under _lock, emptied by one thread.
+        self._outbox: deque[tuple[int, ShardEffect | Broken]] = deque()
 
     def handle(self, event: ShardEvent) -> None:
         """Let the shard handle one event; blocks while another thread is inside."""
@@ -88,9 +93,15 @@ class ShardHost:
         return True
 
     def effects(self) -> Iterator[ShardEffect | Broken]:
-        """Take out the effects so far, oldest first. One thread at a time may do so."""
-        while self._outbox:
-            yield self._outbox.popleft()
+        """Take out the effects that may leave by now, oldest first. One thread at a time may do so."""
+        journal = self._journal
+        while self._outbox and (journal is None or self._outbox[0][0] <= journal.synced):
+            yield self._outbox.popleft()[1]
+
+    def when_released(self, call: Callable[[], object]) -> None:
+        """Have this called, from any thread, when effects that had to wait for the disk may leave."""
+        if self._journal is not None:
+            self._journal.released = call
 
     def statistics(self) -> HostStatistics:
         """Return how the shard and its lock stand; blocks while another thread is inside."""
@@ -109,15 +120,18 @@ class ShardHost:
     def _handle(self, event: ShardEvent) -> None:
         assert self._lock.locked()
         entered = time.perf_counter()
+        effects: Sequence[ShardEffect | Broken]
         try:
-            if self._trace is None:
-                self._outbox.extend(self._shard.handle(event, self._now()))
-            else:
-                began = self._trace.now()
-                effects = self._shard.handle(event, self._now())
-                self._outbox.extend(self._trace.note(event, effects, began))
+            now, began = self._now(), 0 if self._trace is None else self._trace.now()
+            effects = told = self._shard.handle(event, now)
+            if self._journal is not None:
+                self._journal.note(event, told, now, self._shard)
+            if self._trace is not None:
+                effects = self._trace.note(event, told, began)
         except Exception as error:
-            self._outbox.append(Broken(self.index, event, error))
+            effects = [Broken(self.index, event, error)]
+        due = 0 if self._journal is None else self._journal.noted
+        self._outbox.extend((due, effect) for effect in effects)
         self._hold_seconds += time.perf_counter() - entered
 
     def _statistics(self) -> HostStatistics:
@@ -152,6 +166,7 @@ class Lane:
         self._deliver = deliver
         self._inbox: deque[ShardEvent] = deque()
         self._busy = False
+        host.when_released(lambda: wake(self._drain))
 
     def submit(self, event: ShardEvent, *, cheap: bool) -> None:
         """Bring an event to the shard, after all earlier ones; its effects are delivered now or later.

@@ -38,6 +38,7 @@ class Options:
     resume: bool
     checkpoint_keep: int
     no_recovery: bool
+    journal_bytes_max: int
     trace: Path | None
     metrics_port: int | None
     metrics_listen: str
@@ -191,6 +192,14 @@ def _parser() -> ArgumentParser:
         type=positive,
         default=3,
         help="how many of the checkpoints that are made while the job runs are kept (default: 3)",
+    )
+    add(
+        "--journal-bytes-max",
+        metavar="BYTES",
+        type=whole,
+        default=256 << 20,
+        help="how much of the journal without tensors is kept, for all shards of this server together; "
+        "0: none is written (default: 2^28)",
     )
     add_limit_options(add)
     add("--trace", metavar="FILE", type=Path, default=None, help="record what the shards do, in this file")

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from paramserver.wire.buffers import Buffers
 from server.checkpoints import Checkpoints, CutKeeper
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, conclude, keep_shards
+from server.journal import ShardJournal
 from server.link import KEEPALIVE, Link
 from server.links import INTERNAL, Links
 from server.metrics import Metrics
@@ -144,7 +146,8 @@ class _Server:
         self._options = options
         self._stops = stops
         self._stack = stack
-        self._requests = Requests(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._requests = Requests(self._loop)
         self._buffers = Buffers()
         self._coordinator: CoordinatorHost | None = None
         self._links: Links | None = None
@@ -168,6 +171,7 @@ class _Server:
             self._fail,
             self._keeper,
             self._trace,
+            _open_journals(options, self._fail_from_thread, stack),
             returns=options.recover,
         )
 
@@ -375,6 +379,10 @@ class _Server:
         elif self._link is not None:
             self._link.report(report)
 
+    def _fail_from_thread(self, sentence: str) -> None:
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._fail, sentence)
+
     def _fail(self, sentence: str) -> None:
         self._stops.put_nowait(Stop(sentence, 1))
 
@@ -420,6 +428,22 @@ def _open_trace(options: Options) -> TraceFile | None:
     return TraceFile(
         options.trace, [shard_row(options.server, shard) for shard in range(first, first + options.shards)]
     )
+
+
+def _open_journals(
+    options: Options, fail: Callable[[str], None], stack: AsyncExitStack
+) -> dict[int, ShardJournal]:
+    """Begin the journal of each shard; none without a run folder."""
+    if options.out is None or not options.journal_bytes_max:
+        return {}
+    first, bytes_max = options.server * options.shards, options.journal_bytes_max // options.shards
+    journals = {
+        shard: ShardJournal(options.out, shard, bytes_max, fail)
+        for shard in range(first, first + options.shards)
+    }
+    for journal in journals.values():
+        stack.callback(journal.close)
+    return journals
 
 
 def _bind(server: aio.Server, address: str, doors: Doors) -> int:

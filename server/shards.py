@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from paramserver.diaries import ShardDiary, shard_row
 from paramserver.errors import Failure, Fault, JobError, RequestError
@@ -39,6 +40,7 @@ from paramserver.wire.buffers import Buffers
 from paramserver.wire.receive import bytes_of, slice_headers
 from server.checkpoints import CutKeeper, Tasks
 from server.host import Broken, HostStatistics, Lane, ShardHost
+from server.journal import ShardJournal
 from server.requests import Requests
 from server.trace import ShardTrace
 
@@ -90,7 +92,7 @@ class Shards:
         fail: called with a sentence if a shard itself breaks.
         keeper: writes and reads their cuts.
         trace: where to record what the shards do; None for nowhere.
-
+        journals: note what the shards do, by shard; none where no run folder is.
         returns: the server was here before, so whoever asks for its shards has to wait for a checkpoint.
 
     Attributes:
@@ -109,6 +111,7 @@ class Shards:
         fail: Callable[[str], None],
         keeper: CutKeeper,
         trace: TraceFile | None = None,
+        journals: Mapping[int, ShardJournal] = MappingProxyType({}),
         *,
         returns: bool = False,
     ) -> None:
@@ -131,7 +134,12 @@ class Shards:
         self._going = set(range(self.first, self.first + count))
         self._lanes = [
             Lane(
-                ShardHost(Shard(index, buffers.empty), loop.time, _shard_trace(trace, server, index)),
+                ShardHost(
+                    Shard(index, buffers.empty),
+                    loop.time,
+                    _shard_trace(trace, server, index),
+                    journals.get(index),
+                ),
                 pool,
                 loop.call_soon_threadsafe,
                 self._deliver,

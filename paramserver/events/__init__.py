@@ -89,6 +89,7 @@ from paramserver.events.shard import (
     Unavailable,
     WaitAsked,
 )
+from paramserver.events.shard_record import ShardRecord
 
 __all__ = [
     "NOBODY",
@@ -153,6 +154,7 @@ __all__ = [
     "ServerRegistered",
     "ShardEffect",
     "ShardEvent",
+    "ShardRecord",
     "ShardStatistics",
     "Slice",
     "Snapshot",

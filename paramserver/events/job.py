@@ -55,6 +55,8 @@ class JobSpec:
             replicas); 0: not by updates.
         checkpoint_seconds: a checkpoint is made after so many seconds; 0: not by time.
         target_accuracy: the job ends well once a validation score reaches it; 0: only after its last step.
+        durability: ``checkpoint`` (after the loss of a server all go back to the newest checkpoint),
+            ``journal`` (the lost server alone goes on, exactly where it was) or ``none``.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -76,6 +78,12 @@ class JobSpec:
     target_accuracy: float = 0.0
     checkpoint_updates: int = 0
     checkpoint_seconds: float = 0.0
+    durability: str = "checkpoint"
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether nothing leaves a server before the disk has what it depends on."""
+        return self.durability == "journal"
 
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of this job's canonical JSON."""

@@ -179,6 +179,12 @@ def newest_checkpoint(run: Path) -> tuple[int, list[str]]:
     raise RequestError(f"{run} has no checkpoint to go on from.{because}")
 
 
+def oldest_checkpoint(run: Path) -> int | None:
+    """Return the number of the oldest checkpoint of a run that has been finished; None if there is none."""
+    finished = (number for number in _numbers(run) if (checkpoint_folder(run, number) / MANIFEST).exists())
+    return min(finished, default=None)
+
+
 def remove_old(run: Path, newest: int, keep: int) -> None:
     """Remove all but the newest checkpoints.
 

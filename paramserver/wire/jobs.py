@@ -57,6 +57,7 @@ def encode_job(job: JobSpec) -> pb.JobSpec:
         target_accuracy=job.target_accuracy,
         checkpoint_updates=job.checkpoint_updates,
         checkpoint_seconds=job.checkpoint_seconds,
+        durability=job.durability,
     )
 
 
@@ -102,6 +103,7 @@ def decode_job(message: pb.JobSpec, bytes_max: int = JOB_BYTES_MAX) -> JobSpec:
         target_accuracy=finite(message.target_accuracy, "job.target_accuracy"),
         checkpoint_updates=whole(message.checkpoint_updates, "job.checkpoint_updates"),
         checkpoint_seconds=finite(message.checkpoint_seconds, "job.checkpoint_seconds"),
+        durability=message.durability or "checkpoint",
     )
 
 

@@ -191,6 +191,7 @@ class JobSpec(google.protobuf.message.Message):
     TARGET_ACCURACY_FIELD_NUMBER: builtins.int
     CHECKPOINT_UPDATES_FIELD_NUMBER: builtins.int
     CHECKPOINT_SECONDS_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """set by the client; a name for people"""
     consistency: builtins.str
@@ -227,6 +228,8 @@ class JobSpec(google.protobuf.message.Message):
     """set by the client; rounds, or else steps of all replicas, between two; 0: none"""
     checkpoint_seconds: builtins.float
     """set by the client; between two checkpoints; 0: not by time"""
+    durability: builtins.str
+    """set by the client; "checkpoint" (or empty), "journal" or "none" """
     @property
     def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TensorSpec]:
         """set by the client; in key order (bytewise)"""
@@ -253,8 +256,9 @@ class JobSpec(google.protobuf.message.Message):
         target_accuracy: builtins.float = ...,
         checkpoint_updates: builtins.int = ...,
         checkpoint_seconds: builtins.float = ...,
+        durability: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_seconds", b"checkpoint_seconds", "checkpoint_updates", b"checkpoint_updates", "consistency", b"consistency", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_seconds", b"checkpoint_seconds", "checkpoint_updates", b"checkpoint_updates", "consistency", b"consistency", "durability", b"durability", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
 
 global___JobSpec = JobSpec
 
@@ -1530,10 +1534,27 @@ class Hello(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class OrdersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SERVER_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
     SHARDS_FIELD_NUMBER: builtins.int
     RETURNS_FIELD_NUMBER: builtins.int
+    ORDERS_FIELD_NUMBER: builtins.int
     server: builtins.int
     """set by the server; its index, >= 1"""
     address: builtins.str
@@ -1542,6 +1563,12 @@ class Hello(google.protobuf.message.Message):
     """set by the server; how many it owns, >= 1"""
     returns: builtins.bool
     """set by the server; it was here before, so this link takes the place of its old one"""
+    @property
+    def orders(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
+        """Set by the server; of each of its shards the last order that it has, where it goes on from its journal.
+        Orders after that are sent again; a report of what each shard has follows.
+        """
+
     def __init__(
         self,
         *,
@@ -1549,8 +1576,9 @@ class Hello(google.protobuf.message.Message):
         address: builtins.str = ...,
         shards: builtins.int = ...,
         returns: builtins.bool = ...,
+        orders: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "returns", b"returns", "server", b"server", "shards", b"shards"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "orders", b"orders", "returns", b"returns", "server", b"server", "shards", b"shards"]) -> None: ...
 
 global___Hello = Hello
 
@@ -1639,6 +1667,49 @@ class Contributed(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["rank", b"rank", "refusal", b"refusal", "round", b"round", "samples", b"samples", "shard", b"shard"]) -> None: ...
 
 global___Contributed = Contributed
+
+@typing.final
+class CaughtUp(google.protobuf.message.Message):
+    """A shard has handled all orders up to this one; sent after it came back, instead of what may have been lost."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ClocksEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SHARD_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    CLOCKS_FIELD_NUMBER: builtins.int
+    shard: builtins.int
+    number: builtins.int
+    """of the order"""
+    @property
+    def clocks(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
+        """each rank's clock on this shard"""
+
+    def __init__(
+        self,
+        *,
+        shard: builtins.int = ...,
+        number: builtins.int = ...,
+        clocks: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clocks", b"clocks", "number", b"number", "shard", b"shard"]) -> None: ...
+
+global___CaughtUp = CaughtUp
 
 @typing.final
 class ShardFile(google.protobuf.message.Message):
@@ -1781,6 +1852,7 @@ class LinkUp(google.protobuf.message.Message):
     WRITTEN_FIELD_NUMBER: builtins.int
     STOPPING_FIELD_NUMBER: builtins.int
     CUT_WRITTEN_FIELD_NUMBER: builtins.int
+    CAUGHT_UP_FIELD_NUMBER: builtins.int
     stopping: builtins.str
     """this server has been asked to stop, so the job is to end: a sentence"""
     @property
@@ -1799,6 +1871,8 @@ class LinkUp(google.protobuf.message.Message):
     def cut_written(self) -> global___CutWritten:
         """after cut_ordered"""
 
+    @property
+    def caught_up(self) -> global___CaughtUp: ...
     def __init__(
         self,
         *,
@@ -1809,10 +1883,11 @@ class LinkUp(google.protobuf.message.Message):
         written: global___CheckpointWritten | None = ...,
         stopping: builtins.str = ...,
         cut_written: global___CutWritten | None = ...,
+        caught_up: global___CaughtUp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["hello", "handled", "staged", "contributed", "written", "stopping", "cut_written"] | None: ...
+    def HasField(self, field_name: typing.Literal["caught_up", b"caught_up", "contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caught_up", b"caught_up", "contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["hello", "handled", "staged", "contributed", "written", "stopping", "cut_written", "caught_up"] | None: ...
 
 global___LinkUp = LinkUp
 

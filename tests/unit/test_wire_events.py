@@ -35,6 +35,7 @@ JOB = ev.JobSpec(
     target_accuracy=0.5,
     checkpoint_updates=8,
     checkpoint_seconds=9.5,
+    durability="journal",
 )
 SLICES = (ev.Slice("a", 0, 1, 0), ev.Slice("b", 1, 3, 1))
 REPLICA = ev.Replica(3, 2)
