@@ -38,11 +38,13 @@ class Child:
     Attributes:
         name: for people, such as ``server 0``.
         log: its standard output and error.
+        started_at: by ``time.monotonic``.
     """
 
     def __init__(self, name: str, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.log = log
+        self.started_at = time.monotonic()
         try:
             log.write_bytes(b"")
             with log.open("ab") as file:  # appending, so that the log can be cut while it is written
@@ -82,8 +84,8 @@ class Child:
         spoken = [line.strip() for line in lines if line.strip()]
         return said(spoken[-1])[:LINE_CHARACTERS_MAX] if spoken else ""
 
-    def epitaph(self) -> str:
-        """Say in a sentence or two how it ended."""
+    def ending(self) -> str:
+        """Say in a sentence how it ended."""
         code = self.code
         if code is None:
             how = "is still running"
@@ -91,8 +93,12 @@ class Child:
             how = f"was ended by {signal.Signals(-code).name}"
         else:
             how = f"ended with exit code {code}"
+        return f"The process of {self.name} {how}."
+
+    def epitaph(self) -> str:
+        """Say in a sentence or two how it ended, and what it said last."""
         words = self.last_line()
-        return f"The process of {self.name} {how}." + (f" Its last words: {words}" if words else "")
+        return self.ending() + (f" Its last words: {words}" if words else "")
 
     def wait(self, seconds: float) -> int | None:
         """Wait for its end, but no longer than this, and return `code`."""
@@ -144,7 +150,7 @@ class Children:
         self._cap.__exit__(None, None, None)
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
-        """Start one.
+        """Start one, in the place of an earlier one of that name, which must have ended.
 
         Args:
             name: for people; without spaces it names the log.
@@ -155,10 +161,28 @@ class Children:
             JobError: it cannot be started.
         """
         log = self._logs / f"{name.replace(' ', '')}.log"
+        self._set_aside(name, log)
         child = Child(name, command, log, environment)
         self._cap.watch(log)
+        for place, earlier in enumerate(self.all):
+            if earlier.name == name:
+                earlier.close()
+                self.all[place] = child
+                return child
         self.all.append(child)
         return child
+
+    def _set_aside(self, name: str, log: Path) -> None:
+        """Keep the log of an earlier process of that name, as ``NAME.1.log`` and so on."""
+        if not log.exists():
+            return
+        number = 1
+        while (aside := log.with_suffix(f".{number}.log")).exists():
+            number += 1
+        log.rename(aside)
+        for child in self.all:
+            if child.name == name:
+                child.log = aside
 
     def running(self) -> list[Child]:
         """Return those that run."""

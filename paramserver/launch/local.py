@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from paramserver.chaos.plan import Plan
 from paramserver.errors import JobError, RequestError
-from paramserver.events import JobStatus
+from paramserver.events import JobStatus, Standing
 from paramserver.launch.addresses import remove_addresses, write_token
 from paramserver.launch.blows import Blows
 from paramserver.launch.children import Child, Children, names
@@ -19,6 +21,7 @@ from paramserver.launch.outcome import complete, read_summary
 from paramserver.launch.processes import remove_processes
 from paramserver.launch.programs import blas_environment
 from paramserver.launch.progress import Reporter
+from paramserver.launch.restarts import Restarts
 from paramserver.launch.secrets import Secrets
 from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.traces import Traces
@@ -38,10 +41,10 @@ FINISH_SECONDS = 420.0
 """From the job's end to that of its last process: the coordinator's 300 s for checkpoints, and the score."""
 
 SILENCE_SECONDS = 30.0
-"""How much longer than a lease the coordinator may leave questions unanswered."""
+"""How much longer than it may take to come back the coordinator may leave questions unanswered."""
 
 STANDSTILL_SECONDS = 60.0
-"""How much longer than a step timeout the job may stand still before it is given up."""
+"""How much longer than a step and a restart may take the job may stand still before it is given up."""
 
 
 def run_processes(
@@ -51,6 +54,8 @@ def run_processes(
     reporter: Reporter,
     telemetry: Telemetry,
     chaos: Plan | None = None,
+    *,
+    resumes: bool = False,
 ) -> dict[str, Any]:
     """Run a job and return its summary; when this returns or raises, no process is left.
 
@@ -61,6 +66,7 @@ def run_processes(
         reporter: shows progress.
         telemetry: what the processes tell.
         chaos: what goes wrong on purpose; None for nothing.
+        resumes: the job goes on with what is in the folder.
 
     Raises:
         JobError: the job failed, or one of its processes ended badly.
@@ -69,7 +75,9 @@ def run_processes(
     traces = Traces(folder, plan.job.trace)
     try:
         with Children(folder.logs, lambda: interruption.count > 1, telemetry.log_bytes_max) as children:
-            launch = _Launch(plan, folder, children, traces, interruption, reporter, telemetry, chaos)
+            launch = _Launch(
+                plan, folder, children, traces, interruption, reporter, telemetry, chaos, resumes
+            )
             try:
                 launch.start()
                 launch.follow()
@@ -81,7 +89,7 @@ def run_processes(
             traces.merge()
         raise
     traces.merge()
-    return complete(plan, folder)
+    return complete(plan, folder) | {"restarts": dict(launch.restarts.counts)}
 
 
 class _Launch:
@@ -95,39 +103,37 @@ class _Launch:
         reporter: Reporter,
         telemetry: Telemetry,
         chaos: Plan | None,
+        resumes: bool,
     ) -> None:
-        self._chaos = chaos
         self._blows = Blows(chaos, children, reporter)
-        self._telemetry = telemetry
         self._plan = plan
         self._folder = folder
         self._children = children
-        self._traces = traces
         self._interruption = interruption
         self._reporter = reporter
         self._secrets = Secrets()
-        self._address = ""
         self._start_deadline = time.monotonic() + plan.job.start_timeout
+        self._engine = LocalEngine(
+            plan,
+            folder,
+            children,
+            traces,
+            telemetry,
+            interruption,
+            self._start_deadline,
+            self._secrets,
+            chaos,
+            resumes=resumes,
+        )
+        self.restarts = Restarts(plan.job, children, self._engine.restart, reporter.note)
 
     def start(self) -> None:
         """Start the coordinator, and once it listens all the others."""
         job = self._plan.job
-        engine = LocalEngine(
-            self._plan,
-            self._folder,
-            self._children,
-            self._traces,
-            self._telemetry,
-            self._interruption,
-            self._start_deadline,
-            self._secrets,
-            self._chaos,
-        )
         write_token(self._folder, self._secrets.token)
-        start_all(engine, job.servers, job.workers, blas_environment(job.blas_threads))
-        self._address = engine.address
-        if engine.metrics:
-            self._reporter.note(f"Metrics are served at {' and '.join(engine.metrics)}.")
+        start_all(self._engine, job.servers, job.workers, blas_environment(job.blas_threads))
+        if self._engine.metrics:
+            self._reporter.note(f"Metrics are served at {' and '.join(self._engine.metrics)}.")
 
     def follow(self) -> None:
         """Show how the job goes until every process has ended well.
@@ -136,26 +142,33 @@ class _Launch:
             JobError: it does not go well.
             Interrupted: a signal came.
         """
-        # Imported only now: a process that has gRPC loaded had better not start others.
+        # Imported only now, and without its handlers of forks: processes are started beside it, and all that
+        # these do is to become another program.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         from paramserver.launch.watch import Watch
 
         vigil = _Vigil(self._plan, self._start_deadline)
-        with Watch(self._address, access=self._secrets.access()) as watch:
-            while self._awaited():
+        with Watch(self._engine.address, access=self._secrets.access()) as watch:
+            while self._awaited() or not self._is_over():
                 self._interruption.wait(POLL_SECONDS)
-                sighting = watch.ask() if vigil.status is None or not vigil.status.ended else None
+                is_over = self._is_over()
+                sighting = None if is_over else watch.ask()
+                now = time.monotonic()
                 if sighting is not None:
                     self._reporter.show(watch.overview(sighting))
-                    vigil.see(sighting.job, time.monotonic())
-                self._blows.strike(time.monotonic(), vigil.trains)
-                if self._is_over():
-                    vigil.end(time.monotonic())
-                if vigil.reason or self._bad():
+                    vigil.see(sighting.job, now)
+                self._blows.strike(now, vigil.trains)
+                if is_over:
+                    vigil.end(now)
+                    self._end_the_dead(vigil)
+                elif vigil.reason or self._has_failed():
                     self._fail(watch, vigil)
+                else:
+                    self.restarts.look(vigil.status, now)
+                    if self.restarts.final():
+                        self._fail(watch, vigil)
                 if complaint := vigil.complaint(time.monotonic()):
-                    raise JobError(f"{complaint} Still running: {names(self._awaited())}.")
-            if self._bad():
-                self._fail(watch, vigil)
+                    raise JobError(f"{complaint} Still running: {names(self._children.running())}.")
 
     def end(self) -> None:
         """Do nothing more to the processes, and say nothing more of where they are."""
@@ -163,8 +176,13 @@ class _Launch:
         remove_addresses(self._folder)
 
     def _is_over(self) -> bool:
-        """Say whether the coordinator has ended well, so that all is done and written."""
-        return self._children.all[0].code == 0
+        """Say whether the coordinator has finished the job: then all is done and written."""
+        code = self._children.all[0].code
+        return code == 0 or (code is not None and read_summary(self._folder).get("outcome") == "finished")
+
+    def _has_failed(self) -> bool:
+        """Say whether the coordinator has ended with the job's failure, and has written why."""
+        return self._children.all[0].code == 1 and "outcome" in read_summary(self._folder)
 
     def _awaited(self) -> list[Child]:
         """Return the processes that run and should end by themselves.
@@ -175,28 +193,31 @@ class _Launch:
             child for child in self._children.running() if not (self._is_over() and child.name == EVALUATOR)
         ]
 
-    def _bad(self) -> list[Child]:
-        """Return the processes that ended badly; an evaluator that came too late is none of them."""
-        return [
-            child for child in self._children.failed() if not (self._is_over() and child.name == EVALUATOR)
-        ]
+    def _end_the_dead(self, vigil: _Vigil) -> None:
+        """End the workers that were dead to the job when it ended: they would not notice."""
+        members = vigil.status.members if vigil.status is not None else ()
+        dead = {member.name.partition("/")[0] for member in members if member.standing is Standing.DEAD}
+        for child in self._children.running():
+            if child.name.replace(" ", "") in dead:
+                child.signal(signal.SIGKILL)
 
     def _fail(self, watch: Watch, vigil: _Vigil) -> None:
         """Let the others say why, and end with the best sentence there is."""
-        first = self._bad()[:1]
+        first = self.restarts.final()[:1]
+        was_killed = bool(first) and (first[0].code or 0) < 0
         deadline = time.monotonic() + SETTLE_SECONDS
-        while self._awaited() and time.monotonic() < deadline:
+        # Of what was killed from outside, nobody else knows more.
+        while self._awaited() and time.monotonic() < deadline and not was_killed:
             if not vigil.reason and (sighting := watch.ask()) is not None:
                 vigil.see(sighting.job, time.monotonic())
-            if first and (first[0].code or 0) < 0:
-                break  # killed from outside: nobody else knows more
             self._interruption.wait(LOOK_SECONDS)
-        if not self._bad() and not vigil.reason:
+        if self._is_over():
             return
         reason = vigil.reason or read_summary(self._folder).get("reason")
-        if reason and not (first and (first[0].code or 0) < 0):
+        if reason and not was_killed:
             raise JobError(reason)
-        raise JobError(f"{(first or self._children.all)[0].epitaph()} The logs are in {self._folder.logs}.")
+        ending = self.restarts.epitaph((first or self._children.all)[0])
+        raise JobError(f"{ending} The logs are in {self._folder.logs}.")
 
 
 class _Vigil:
@@ -233,6 +254,8 @@ class _Vigil:
             self._clocks, self._moved = clocks, now
         if status.ended:
             self.end(now)
+        else:
+            self._ended = None  # a server was lost before all was written, so the job goes on
 
     def end(self, now: float) -> None:
         """Take in that the job is over."""
@@ -253,8 +276,9 @@ class _Vigil:
                 f"Only {joined} of {job.replicas} replicas were ready within {job.start_timeout:g} s. "
                 "Give more --start-timeout, or fewer workers."
             )
-        if self._heard is not None and now > self._heard + job.lease_seconds + SILENCE_SECONDS:
+        patience = job.lease_seconds + job.restart_timeout
+        if self._heard is not None and now > self._heard + patience + SILENCE_SECONDS:
             return f"The coordinator has not answered for {now - self._heard:.0f} s."
-        if now > self._moved + job.step_timeout + STANDSTILL_SECONDS:
+        if now > self._moved + job.step_timeout + patience + STANDSTILL_SECONDS:
             return f"No replica has finished a step for {now - self._moved:.0f} s."
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from paramserver.chaos.plan import Plan
 from paramserver.errors import JobError
@@ -24,6 +25,10 @@ EVALUATOR = "evaluator"
 LOOK_SECONDS = 0.02
 """Between two looks at a log for the port of a server that comes up."""
 
+LISTENING = r"listening (\S+)"
+METRICS = r"metrics (\S+)"
+"""What a server says, as a line of its log, once it is up."""
+
 SCORE_SECONDS = 60.0
 """How long the coordinator waits for the evaluator's score at the end: a pass over the test set."""
 
@@ -41,6 +46,7 @@ class LocalEngine:
         start_deadline: until when server 0 has to listen, by ``time.monotonic``.
         secrets: of the run.
         chaos: what goes wrong on purpose; None for nothing.
+        resumes: the job goes on with what is in the run folder.
 
     Attributes:
         address: of server 0, once it has been started.
@@ -58,9 +64,13 @@ class LocalEngine:
         start_deadline: float,
         secrets: Secrets,
         chaos: Plan | None = None,
+        *,
+        resumes: bool = False,
     ) -> None:
         self._chaos = chaos
         self._secrets = secrets
+        self._resumes = resumes
+        self._started: dict[str, tuple[Role, int, Mapping[str, str]]] = {}
         self._job = plan.job
         self._folder = folder
         self._children = children
@@ -68,6 +78,7 @@ class LocalEngine:
         self._telemetry = telemetry
         self._interruption = interruption
         self._start_deadline = start_deadline
+        self._addresses: dict[int, str] = {}  # of servers that were started again
         self.address = ""
         self.metrics: list[str] = []
 
@@ -76,9 +87,39 @@ class LocalEngine:
 
         After any server it waits until its metrics are served, if they are wanted.
         """
-        name = EVALUATOR if role == "evaluator" else f"{role} {rank}"
+        child = self._start(role, rank, environment, self._first_arguments(rank) if role == "server" else [])
+        if role == "server" and rank == 0:
+            self.address = self._await_line(child, LISTENING)
+        if role == "server" and self._telemetry.metrics_port is not None:
+            self.metrics.append(self._await_line(child, METRICS))
         if role == "server":
-            line = command("server", self._server_arguments(rank) + self._traces.options(name))
+            write_addresses(self._folder, self.address, self.metrics)
+        return child
+
+    def restart(self, ended: Child) -> Child:
+        """Start a process that has ended again, a server on its old port; waits for nothing.
+
+        Args:
+            ended: that process.
+
+        Raises:
+            JobError: it cannot be started.
+        """
+        role, rank, environment = self._started[ended.name]
+        more: list[str] = []
+        if role == "server":
+            address = ended.find(LISTENING)
+            self._addresses[rank] = address or self._addresses.get(rank, "127.0.0.1:0")
+            more = ["--recover", "--listen", self._addresses[rank]]
+            if rank < len(self.metrics):
+                more += ["--metrics-port", str(urlsplit(self.metrics[rank]).port)]
+        return self._start(role, rank, environment, more)
+
+    def _start(self, role: Role, rank: int, environment: Mapping[str, str], more: list[str]) -> Child:
+        name = EVALUATOR if role == "evaluator" else f"{role} {rank}"
+        self._started[name] = role, rank, environment
+        if role == "server":
+            line = command("server", self._server_arguments(rank) + self._traces.options(name) + more)
         else:
             more = ["--evaluate"] if role == "evaluator" else self._traces.options(name)
             if role == "worker" and self._chaos is not None:
@@ -86,17 +127,18 @@ class LocalEngine:
             line = command("worker", self._worker_arguments(rank) + more)
         child = self._children.start(name, line, {**environment, **self._secrets.environment(role)})
         write_processes(self._folder, self._children.all)
-        if role == "server" and rank == 0:
-            self.address = self._await_line(child, r"listening (\S+)")
-        if role == "server" and self._telemetry.metrics_port is not None:
-            self.metrics.append(self._await_line(child, r"metrics (\S+)"))
-        if role == "server":
-            write_addresses(self._folder, self.address, self.metrics)
         return child
+
+    def _first_arguments(self, rank: int) -> list[str]:
+        """Return what only the first process of a server is told."""
+        listen = ["--listen", "127.0.0.1:0"]
+        if not self._resumes:
+            return listen
+        return [*listen, "--recover", *([] if rank else ["--resume"])]
 
     def _server_arguments(self, rank: int) -> list[str]:
         job = self._job
-        arguments = ["--listen", "127.0.0.1:0", "--server", str(rank), "--servers", str(job.servers)]
+        arguments = ["--server", str(rank), "--servers", str(job.servers)]
         arguments += ["--shards", str(job.shards), "--out", str(self._folder.path), "--exit-with-parent"]
         arguments += ["--checkpoint-keep", str(job.checkpoint_keep), *self._telemetry.options(rank)]
         if job.durability == "none":

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-ENDLESS = ("--epochs", "1000000", "--quiet")
+ENDLESS = ("--epochs", "1000000", "--quiet", "--max-restarts", "0")
 
 
 @pytest.fixture

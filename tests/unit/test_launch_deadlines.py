@@ -37,17 +37,17 @@ def test_a_start_may_take_its_time_and_no_more(vigil):
 
 def test_a_coordinator_may_be_silent_for_a_while(vigil):
     vigil.see(standing(1, 1, 1, 1), 5.0)
-    last = 5.0 + JOB.lease_seconds + SILENCE_SECONDS
+    last = 5.0 + JOB.lease_seconds + JOB.restart_timeout + SILENCE_SECONDS
     assert vigil.complaint(last) == ""
-    assert "has not answered for 40 s" in vigil.complaint(last + 0.4)
+    assert "has not answered for 70 s" in vigil.complaint(last + 0.4)
 
 
 def test_a_job_may_stand_still_for_a_step_timeout_and_a_little(vigil):
     vigil.see(standing(1, 1, 1, 1), 5.0)
-    last = 5.0 + JOB.step_timeout + STANDSTILL_SECONDS
+    last = 5.0 + JOB.step_timeout + JOB.lease_seconds + JOB.restart_timeout + STANDSTILL_SECONDS
     vigil.see(standing(1, 1, 1, 1), last)
     assert vigil.complaint(last) == ""
-    assert "No replica has finished a step for 161 s." in vigil.complaint(last + 1)
+    assert "No replica has finished a step for 201 s." in vigil.complaint(last + 1)
     vigil.see(standing(1, 2, 1, 1), last + 1)
     assert vigil.complaint(last + 2) == ""
 
