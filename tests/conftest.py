@@ -6,6 +6,9 @@ from hosts import Hosts, NoHostsError, two_hosts
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--kills", type=int, default=20, help="how many processes the tests of -m chaos kill (default: 20)"
+    )
+    parser.addoption(
         "--rewrite",
         action="store_true",
         help="write golden transcripts anew; a test whose text has changed still fails, so read the diff",
