@@ -83,11 +83,12 @@ def run_processes(
                 launch.follow()
             finally:
                 launch.end()
-        remove_processes(folder)
     except (JobError, Interrupted):
         with suppress(JobError, RequestError):  # why the job failed matters more
             traces.merge()
         raise
+    finally:
+        remove_processes(folder)
     traces.merge()
     return complete(plan, folder) | {"restarts": dict(launch.restarts.counts)}
 

@@ -1,0 +1,82 @@
+"""Runs on a network that breaks every third call, and processes that are struck by hand or by plan."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = "lose=10% duplicate=10% cut=5%"
+"""Of requests and of replies; more than a tenth of the replies, a tenth of the requests, a twentieth cut."""
+
+
+def run(launcher, *options):
+    code, out, err = launcher.run("--epochs", "2", *options, deadline_seconds=110)
+    assert code == 0, err
+    return out
+
+
+def gone_wrong(launcher):
+    """Return what the workers say has gone wrong, in sums."""
+    sums = {}
+    for log in sorted(launcher.out.glob("logs/worker*.log")):
+        [account] = re.findall(r"Gone wrong on purpose: (.*)\.", log.read_text())
+        for count, what in re.findall(r"(\d+) (?:x )?([a-z ]+)", account):
+            sums[what] = sums.get(what, 0) + int(count)
+    return sums
+
+
+def test_in_sync_a_broken_network_changes_nothing(launcher, sequential_sha256):
+    out = run(launcher, "--chaos", FAULTS, "--chaos-seed", "3")
+    assert "Of the messages of every worker, requests and replies: lose 10%, duplicate 10%, cut 5%." in out
+    assert launcher.summary()["weights_sha256"] == sequential_sha256
+    assert launcher.summary()["gradients"]["duplicate"] > 0
+    wrong = gone_wrong(launcher)
+    assert min(wrong["lose request"], wrong["lose reply"], wrong["duplicate request"]) > 5
+    assert wrong["connections cut"] > 5
+    plan = json.loads((launcher.out / "chaos.json").read_text())
+    assert plan["seed"] == 3
+    assert len(plan["messages"]["worker0"]) == pytest.approx(2000 * 0.25, rel=0.2)
+
+
+@pytest.mark.parametrize("consistency", ["async", "ssp:2"])
+def test_every_push_is_applied_once_on_each_shard(launcher, consistency):
+    run(launcher, "--consistency", consistency, "--chaos", FAULTS, "--chaos-seed", "4")
+    summary = launcher.summary()
+    gradients = summary["gradients"]
+    assert gradients["computed"] == gradients["applied"] == 88
+    assert summary["versions"] == [88, 88]
+    assert summary["samples"]["applied"] == summary["samples"]["computed"] == 2590
+    assert gradients["duplicate"] > 0
+
+
+def test_a_planned_pause_happens_and_ends(launcher, sequential_sha256):
+    out = run(launcher, "--chaos", "pause=w1@0s+500ms partition=w0@100ms+300ms")
+    assert "On purpose: worker 1 is paused" in out
+    assert "On purpose: worker 1 goes on" in out
+    assert launcher.summary()["weights_sha256"] == sequential_sha256
+
+
+def test_processes_are_struck_by_hand(launcher):
+    def chaos(*words):
+        command = [sys.executable, "-P", "-m", "paramserver", "chaos", *words, "--run", str(launcher.out)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "is not the folder of a run" in chaos("kill", "w1").stderr
+    with launcher.start("--epochs", "1000000", "--quiet") as process:
+        try:
+            launcher.until(lambda: launcher.training() or process.poll() is not None)
+            assert chaos("pause", "w1").stdout.startswith("worker1 (process ")
+            assert "worker1" in chaos("resume", "worker1").stdout
+            assert "10 times slower for 0.3 s" in chaos("slow", "w0", "--by", "10", "--seconds", "0.3").stdout
+            refused = chaos("kill", "w7")
+            assert refused.returncode == 2
+            assert "There is no process 'w7'" in refused.stderr
+            assert chaos("kill", "evaluator").returncode == 0
+            assert chaos("resume", "evaluator").returncode == 1
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+    launcher.until(lambda: not launcher.processes())
+    assert "The run in" in chaos("kill", "w1").stderr
