@@ -78,6 +78,7 @@ def test_the_live_weights_of_a_running_job_predict(launcher):
             log = (launcher.out / "logs" / "server0.log").read_text()
             [address] = [line.split()[1] for line in log.splitlines() if line.startswith("listening ")]
             arguments = ("--servers", address, "--data", "digits", "--json")
+            arguments += ("--token-file", str(launcher.out / "token"))
             code, out, err = paramserver(launcher.folder, "predict", *arguments)
             assert (code, err) == (0, "")
             found = json.loads(out)
