@@ -9,14 +9,14 @@ COPY paramserver /source/paramserver
 COPY server /source/server
 COPY worker /source/worker
 RUN python3 -m venv /opt/paramserver \
-    && /opt/paramserver/bin/python -m pip install --no-cache-dir --disable-pip-version-check ${PIP_OPTIONS} /source
+    && /opt/paramserver/bin/python -m pip install --no-cache-dir --disable-pip-version-check ${PIP_OPTIONS} "/source[tls]"
 
 FROM ${BASE}
 COPY --from=build /opt/paramserver /opt/paramserver
 # A new volume takes the owner of the folder that it is mounted over.
 RUN useradd --create-home --uid 1000 paramserver \
-    && mkdir /runs /job \
-    && chown paramserver /runs
+    && mkdir -p /runs /job /keys/server /keys/worker \
+    && chown -R paramserver /runs /keys
 USER paramserver
 ENV PATH=/opt/paramserver/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /job

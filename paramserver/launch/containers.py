@@ -21,6 +21,9 @@ COMPOSE_FILE = "COMPOSE_FILE"
 IMAGE = "PARAMSERVER_IMAGE"
 """Names an image that is there already; without it, the image is built."""
 
+KEYS = "certs"
+"""The service that makes keys and tokens before all others."""
+
 RUN = "run"
 """The name of the one run in the volume."""
 
@@ -160,13 +163,15 @@ class Containers:
         self.started: list[Container] = []
 
     def build(self, environment: Mapping[str, str]) -> None:
-        """Build the image, unless one is named.
+        """Build the image, unless one is named, and make the cluster's keys.
 
         Raises:
             JobError: that failed.
         """
         if not os.environ.get(IMAGE):
             self._compose("build", "server0", environment=environment, seconds=BUILD_SECONDS)
+        self._environment = dict(environment)
+        self._compose("run", "--rm", "--no-deps", KEYS, environment=environment)
 
     def start(self, role: Role, rank: int, environment: Mapping[str, str]) -> Container:
         """Start a service of the compose file; a worker counts as started before its service is."""

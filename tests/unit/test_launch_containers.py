@@ -100,7 +100,9 @@ def test_programs_are_started_in_order_with_their_environment():
     assert all(environment == {"A": "1"} for _, _, environment in started)
 
 
-def test_the_compose_file_publishes_no_port_and_waits_for_nobody():
+def test_the_compose_file_publishes_no_port_and_waits_for_its_keys_alone():
     text = COMPOSE.read_text()
     assert "ports:" not in text
-    assert "depends_on" not in text
+    assert "--insecure" not in text
+    assert text.count("condition:") == 1
+    assert "depends_on: &after_certs\n    certs:\n      condition: service_completed_successfully" in text
