@@ -44,6 +44,8 @@ class Options:
     metrics_listen: str
     log_level: str
     log_format: str
+    chaos: str
+    chaos_seed: int
     insecure: bool
     doors: Doors
     limits: Limits
@@ -211,6 +213,13 @@ def _parser() -> ArgumentParser:
         help="serve metrics for Prometheus here; 0 takes a free port (default: none are served)",
     )
     add("--metrics-listen", metavar="HOST", default="127.0.0.1", help="the host that serves metrics")
+    add(
+        "--chaos",
+        metavar="FAULTS",
+        default="",
+        help="let calls go wrong on purpose, such as 'lose=1%% delay=1%%+200ms' (default: none)",
+    )
+    add("--chaos-seed", metavar="N", type=whole, default=0, help="seed of all chance in them (default: 0)")
     add("--log-level", choices=LEVELS, default="info", help="debug names each refused call (default: info)")
     add("--log-format", choices=FORMATS, default="text", help="json writes an object a line (default: text)")
     return parser

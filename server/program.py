@@ -19,10 +19,12 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from paramserver.chaos.plan import SERVER, parse_own_faults
 from paramserver.coordinator import Coordinator
 from paramserver.diaries import shard_row
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import EndAsked, Order, Report, ServerRegistered
+from paramserver.faults import Fates
 from paramserver.logs import announce
 from paramserver.security.doors import Doors
 from paramserver.security.guard import Guard
@@ -38,6 +40,7 @@ from paramserver.storage import (
 from paramserver.storage.trace_file import TraceFile
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
+from server.chaos import FaultyService
 from server.checkpoints import Checkpoints, CutKeeper
 from server.coordination import CoordinatorHost
 from server.finish import CHECKPOINT_SECONDS, Finish, conclude, keep_shards
@@ -192,7 +195,7 @@ class _Server:
             self._links = Links(self._coordinator, options.servers, options.shards)
             self._links.cut_written = self._cut_written
         server = aio.server(
-            interceptors=[Guard(options.doors, INTERNAL)],
+            interceptors=[Guard(options.doors, INTERNAL), *self._faulty()],
             options=SERVER_OPTIONS + options.limits.grpc_options(),
         )
         service = Service(
@@ -240,6 +243,20 @@ class _Server:
         if metrics is not None:
             announce(f"metrics {metrics.url}")
             log.info("Metrics are served at %s.", metrics.url)
+
+    def _faulty(self) -> list[FaultyService]:
+        """Return what lets calls go wrong on purpose; at the end it is said what has."""
+        if not self._options.chaos:
+            return []
+        faults = parse_own_faults(self._options.chaos)
+        if faults.blows:
+            raise RequestError(
+                f"Of a server only calls go wrong, but found '{faults.blows[0]}'. Say it to a worker."
+            )
+        fates = Fates(faults.chances, self._options.chaos_seed, (SERVER, self._options.server))
+        faulty = FaultyService(fates, SERVICE)
+        self._stack.callback(lambda: log.info("Gone wrong on purpose: %s.", faulty.account()))
+        return [faulty]
 
     async def run(self) -> int:
         """Serve the job to its end, and return the exit code."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from by_hand import ByHand
 
 FAULTS = "lose=10% duplicate=10% cut=5%"
 """Of requests and of replies; more than a tenth of the replies, a tenth of the requests, a twentieth cut."""
@@ -80,3 +81,15 @@ def test_processes_are_struck_by_hand(launcher):
             process.communicate(timeout=60)
     launcher.until(lambda: not launcher.processes())
     assert "The run in" in chaos("kill", "w1").stderr
+
+
+def test_calls_that_go_wrong_at_the_server_change_nothing(tmp_path, sequential_sha256):
+    job = "epochs = 2\nworkers = 2\nthreads = 2\nshards = 2\n"
+    faults = "lose=8% duplicate=8% delay=4%+1ms..5ms"
+    with ByHand(tmp_path, job) as cluster:
+        server = cluster.server(0, 1, "--chaos", faults, "--chaos-seed", "5", "--score-grace-seconds", "0")
+        workers = [cluster.worker(0), cluster.worker(1)]
+        assert [program.end() for program in (*workers, server)] == [0, 0, 0]
+        assert cluster.summary()["weights_sha256"] == sequential_sha256
+        assert cluster.summary()["gradients"]["duplicate"] > 0
+        assert re.search(r"Gone wrong on purpose: .*\d\d x lose reply", server.log())
