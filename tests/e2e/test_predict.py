@@ -77,14 +77,14 @@ def test_the_live_weights_of_a_running_job_predict(launcher):
             launcher.until(lambda: launcher.training() or process.poll() is not None)
             log = (launcher.out / "logs" / "server0.log").read_text()
             [address] = [line.split()[1] for line in log.splitlines() if line.startswith("listening ")]
-            arguments = ("--servers", address, "--data", "digits", "--json")
-            arguments += ("--token-file", str(launcher.out / "token"))
+            live = ("--servers", address, "--token-file", str(launcher.out / "token"))
+            arguments = (*live, "--data", "digits", "--json")
             code, out, err = paramserver(launcher.folder, "predict", *arguments)
             assert (code, err) == (0, "")
             found = json.loads(out)
             assert found["version"] > 0
             assert found["samples"] == 359
-            arguments = ("--servers", address, "--data", "synthetic:spirals")
+            arguments = (*live, "--data", "synthetic:spirals")
             code, _, err = paramserver(launcher.folder, "predict", *arguments)
             assert (code, err.count("\n")) == (2, 1)
             assert "'synthetic:spirals test' has 2 features" in err
