@@ -36,6 +36,7 @@ def run_and_show(
     as_json: bool,
     telemetry: Telemetry = USUAL,
     chaos: Asked | None = None,
+    resume: Path | None = None,
 ) -> int:
     """Run a job, show its progress and its summary.
 
@@ -49,6 +50,7 @@ def run_and_show(
         as_json: print nothing but the summary to standard output; progress goes to standard error.
         telemetry: what the processes tell; with logs as JSON progress is a log, too.
         chaos: what goes wrong on purpose; None: nothing.
+        resume: the folder of a run to go on with; None: a new run.
 
     Returns:
         The exit code.
@@ -66,7 +68,7 @@ def run_and_show(
         else:
             reporter = make_reporter(_console(sys.stdout), quiet)
         try:
-            summary, folder = run(job, out, reporter, code, world, telemetry, chaos)
+            summary, folder = run(job, out, reporter, code, world, telemetry, chaos, resume)
         except Interrupted as interrupted:
             complain(f"{interrupted} Every process of the job has ended.")
             return interrupted.code

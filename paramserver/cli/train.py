@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from paramserver.cli.job_options import RUN, AsJson, JobFile, Out, Quiet, read_job_file, takes_job
+from paramserver.cli.resuming import read_resumed_job
 from paramserver.errors import RequestError, did_you_mean
 from paramserver.logs import FORMATS, LEVELS, set_up_logs
 
@@ -17,6 +19,15 @@ def train(
     world_given: dict[str, Any],
     job_file: JobFile = None,
     out: Out = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with this run, whose folder it is, from its newest checkpoint. (default: a new run)",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     metrics_port: Annotated[
@@ -89,7 +100,11 @@ def train(
             )
     if log_format == "json":
         set_up_logs(log_format, log_level, "train", None, "train")
-    text, source, given = read_job_file(job_file, given)
+    if resume is None:
+        text, source, given = read_job_file(job_file, given)
+    else:
+        besides = {str(job_file): job_file, "--out": out, **{f"--{name}": name for name in world_given}}
+        text, source, given = read_resumed_job(resume, besides, given)
     from paramserver.chaos.plan import Asked
     from paramserver.cli.running import run_and_show
     from paramserver.launch.log_cap import LOG_BYTES_MAX
@@ -97,7 +112,7 @@ def train(
 
     telemetry = Telemetry(log_format, log_level, metrics_port, log_bytes_max or LOG_BYTES_MAX)
     asked = None if chaos is None else Asked(chaos, chaos_seed)
-    return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry, asked)
+    return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry, asked, resume)
 
 
 @takes_job(without=("engine",))

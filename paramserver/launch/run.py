@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from paramserver.launch.plan import Exercise, Plan, make_plan
 from paramserver.launch.programs import PROGRAMS, command
 from paramserver.launch.progress import Reporter, Silence, count
 from paramserver.launch.record import describe
+from paramserver.launch.resumption import reopen
 from paramserver.launch.telemetry import Telemetry
 from paramserver.launch.virtual import run_virtual
 from paramserver.launch.virtual_record import replay_command
@@ -46,6 +48,7 @@ def run(
     world: World | None = None,
     telemetry: Telemetry | None = None,
     chaos: Asked | None = None,
+    resume: Path | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run a job on this machine, to its end.
 
@@ -59,6 +62,7 @@ def run(
         world: costs and faults, for the engine ``sim`` and for no other.
         telemetry: what the processes of the engine ``local`` tell; None: the usual.
         chaos: what goes wrong with them on purpose; None: nothing.
+        resume: the folder of a run to go on with, in place of `out`; None: a new run.
 
     Returns:
         The summary, and the run folder.
@@ -81,34 +85,44 @@ def run(
         if plan.job.engine == "compose":
             check_cluster(plan.job)
         interruption.check()
-        with create_run_folder(out, time.time()) as folder:
-            try:
-                return _run(plan, world, folder, interruption, reporter, telemetry, faults), folder.path
-            finally:
-                reporter.close()
+        try:
+            if resume is None:
+                opened = create_run_folder(out, time.time())
+            else:
+                opened = reopen(resume, plan, reporter)
+            with opened as folder:
+                ways = _Ways(world, interruption, reporter, telemetry, faults, resume is not None)
+                return _run(plan, folder, ways), folder.path
+        finally:
+            reporter.close()
 
 
-def _run(
-    plan: Plan,
-    world: World | None,
-    folder: RunFolder,
-    interruption: Interruption,
-    reporter: Reporter,
-    telemetry: Telemetry,
-    faults: Faults | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ways:
+    """How a plan is run."""
+
+    world: World | None
+    interruption: Interruption
+    reporter: Reporter
+    telemetry: Telemetry
+    faults: Faults | None
+    resumes: bool
+
+
+def _run(plan: Plan, folder: RunFolder, ways: _Ways) -> dict[str, Any]:
+    world, reporter = ways.world, ways.reporter
     started_at = time.time()
     folder.write_text("job.toml", plan.job.to_toml())
     reporter.note(_opening(plan, folder))
-    if faults is not None:
-        folder.write_json("chaos.json", faults.record())
-        for sentence in faults.sentences():
+    if ways.faults is not None:
+        folder.write_json("chaos.json", ways.faults.record())
+        for sentence in ways.faults.sentences():
             reporter.note(sentence)
-    details = describe(plan, started_at)
+    details = {**describe(plan, started_at), "resumed": ways.resumes}
     if world is not None:
         details["replay"] = replay_command(plan, world, folder)
     try:
-        summary = _run_engine(plan, world, folder, interruption, reporter, telemetry, faults)
+        summary = _run_engine(plan, folder, ways)
     except (JobError, RequestError, Interrupted) as error:
         outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
         summary = {**read_summary(folder), **details, "outcome": outcome, "reason": str(error)}
@@ -132,20 +146,15 @@ def _run(
     return summary
 
 
-def _run_engine(
-    plan: Plan,
-    world: World | None,
-    folder: RunFolder,
-    interruption: Interruption,
-    reporter: Reporter,
-    telemetry: Telemetry,
-    faults: Faults | None,
-) -> dict[str, Any]:
-    if world is not None:
-        return run_virtual(plan, world, folder, interruption, reporter)
+def _run_engine(plan: Plan, folder: RunFolder, ways: _Ways) -> dict[str, Any]:
+    interruption, reporter = ways.interruption, ways.reporter
+    if ways.world is not None:
+        return run_virtual(plan, ways.world, folder, interruption, reporter)
     assert not isinstance(plan, Exercise), "a problem is for virtual time"
     if plan.job.engine == "local":
-        return run_processes(plan, folder, interruption, reporter, telemetry, faults)
+        return run_processes(
+            plan, folder, interruption, reporter, ways.telemetry, ways.faults, resumes=ways.resumes
+        )
     engines = {"sequential": run_loop, "compose": run_cluster}
     return engines[plan.job.engine](plan, folder, interruption, reporter)
 

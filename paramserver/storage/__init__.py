@@ -27,7 +27,7 @@ from paramserver.storage.job_record import (
 )
 from paramserver.storage.manifest import MANIFEST, Manifest, ShardFile, load_manifest
 from paramserver.storage.metrics import MetricsWriter, read_metrics
-from paramserver.storage.run_folder import RunFolder, create_run_folder
+from paramserver.storage.run_folder import RunFolder, create_run_folder, reopen_run_folder
 
 __all__ = [
     "CHECKPOINTS",
@@ -52,6 +52,7 @@ __all__ = [
     "read_kept",
     "read_metrics",
     "remove_old",
+    "reopen_run_folder",
     "replacing",
     "resumed",
     "write_cut",

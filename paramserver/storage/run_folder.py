@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from paramserver.errors import Fault, RequestError
+from paramserver.errors import Fault, JobError, RequestError
 from paramserver.storage.atomic import write_json, write_text
 from paramserver.storage.metrics import MetricsWriter
 
@@ -56,6 +57,17 @@ class RunFolder:
         """
         write_json(self.path / name, value)
         return self.path / name
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            JobError: the disk refuses.
+        """
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise JobError(f"{self.path / name} cannot be removed: {error.strerror}.") from None
 
     def open_metrics(self) -> MetricsWriter:
         """Open ``metrics.jsonl`` for appending.
@@ -108,6 +120,22 @@ def create_run_folder(out: Path | None, now: float, runs: Path = Path("runs")) -
     raise RequestError(f"{runs} has {RUNS_PER_SECOND_MAX} runs named {stamp}. Name a folder with --out.")
 
 
+def reopen_run_folder(path: Path) -> RunFolder:
+    """Hold the folder of a run that has ended, to go on with it.
+
+    Raises:
+        RequestError: there is no such folder, another run uses it, or it cannot be written.
+    """
+    if not path.is_dir():
+        raise RequestError(f"There is no folder {path}. Name the folder of a run.")
+    if _is_locked(path / LOCK):
+        raise RequestError(
+            f"The run in {path} is still going on. Watch it with paramserver top, or wait for its end.",
+            Fault.PRECONDITION,
+        )
+    return _hold(path, lambda: None)
+
+
 def _claim(path: Path) -> RunFolder:
     """Lock an empty folder; of several processes that try at once, one succeeds."""
     try:
@@ -116,14 +144,22 @@ def _claim(path: Path) -> RunFolder:
         raise _cannot(path, error) from None
     try:
         _refuse_if_used(path)
+    except OSError as error:
+        raise _cannot(path, error) from None
+    return _hold(path, lambda: _refuse_if_used(path))
+
+
+def _hold(path: Path, check: Callable[[], None]) -> RunFolder:
+    """Lock a folder, and check it once nobody else can."""
+    try:
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us removes its file when it closes: then we have locked a file without a name.
             if not os.path.samestat(os.fstat(lock), (path / LOCK).stat()):
                 raise BlockingIOError
-            _refuse_if_used(path)
-            (path / "logs").mkdir()
+            check()
+            (path / "logs").mkdir(exist_ok=True)
             os.truncate(lock, 0)
             os.write(lock, f"{os.getpid()}\n".encode())
         except BaseException:
