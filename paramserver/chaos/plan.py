@@ -141,7 +141,7 @@ def decide_plan(text: str, seed: int, workers: int, servers: int) -> Plan:
     Example:
         >>> plan = decide_plan("lose=1% kill=any@1s..9s", seed=7, workers=3, servers=1)
         >>> plan.sentences()[1]
-        '4.763 s after the start worker2 is killed.'
+        '4.624 s after the start worker2 is killed.'
     """
     faults = parse_faults(text, REAL)
     for blow in faults.blows:

@@ -91,7 +91,7 @@ def quantiles(times: Sequence[float], count: int = QUANTILES) -> tuple[float, ..
 
     Example:
         >>> quantiles([4, 1, 2, 3], 2)
-        (2.0, 4.0)
+        (1.5, 3.5)
         >>> quantiles([5.0], 2)
         (5.0,)
     """
