@@ -1,0 +1,115 @@
+"""Mistakes that somebody could make in the core, each a small change of its source."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from paramserver import consistency, coordinator, membership, parking, roll, rounds, session, shard, weights
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake: in this function this text, which is there once, becomes that."""
+
+    name: str
+    owner: object
+    function: str
+    old: str
+    new: str
+
+    @contextmanager
+    def planted(self):
+        """Make the mistake for a while.
+
+        Raises:
+            AssertionError: the text is not there, or more than once: the core has changed, so change this.
+        """
+        original = inspect.getattr_static(self.owner, self.function)
+        source = textwrap.dedent(inspect.getsource(original))
+        assert source.count(self.old) == 1, f"{self.name}: {self.function} has no single {self.old!r}"
+        module = sys.modules[original.__module__]
+        made: dict[str, object] = {}
+        code = compile(
+            f"from __future__ import annotations\n{source.replace(self.old, self.new)}", self.name, "exec"
+        )
+        exec(code, vars(module), made)
+        setattr(self.owner, self.function, made[self.function])
+        others = [(m, n) for m in _users(module) for n, each in list(vars(m).items()) if each is original]
+        for user, name in others:
+            setattr(user, name, made[self.function])
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.function, original)
+            for user, name in others:
+                setattr(user, name, original)
+
+
+def _users(module):
+    core = (coordinator, membership, parking, roll, rounds, session, shard, weights, consistency)
+    return [other for other in core if other is not module]
+
+
+S, C, R, M = shard.Shard, coordinator.Coordinator, roll.Roll, membership.Membership
+
+MUTANTS = [
+    Mutant("a reader is let in one clock too early", consistency.Consistency, "needs",
+           "return clock - self.bound if", "return clock - self.bound - 1 if"),
+    Mutant("the fastest clock instead of the slowest", consistency.Clocks, "slowest", "min(", "max("),
+    Mutant("a gradient on one shard makes a round", consistency, "round_members",
+           "len(where) == shards", "len(where) >= 1"),
+    Mutant("a wake-up is lost at the very bound", parking.ParkingLot, "wake",
+           "need <= frontier", "need < frontier"),
+    Mutant("nobody is woken when somebody leaves or dies", S, "_change_membership",
+           "else self._wake()", "else []"),
+    Mutant("nobody is woken by a closed round", S, "_close_round", "return self._wake()", "return []"),
+    Mutant("those who came before the start are forgotten", S, "_open", "return self._wake()", "return []"),
+    Mutant("a cancelled read is kept", S, "handle", "self._parked.remove(event.request)", "pass"),
+    Mutant("a repeated push is not known again", S, "_push", " or self._roll.repeated(push)", ""),
+    Mutant("a repeated push is applied again", R, "repeated",
+           "if not 0 <= push.sequence < self.clocks[rank]:",
+           "self.clocks.advance(rank, min(push.sequence, self.clocks[rank]))\n"
+           "    if not 0 <= push.sequence < self.clocks[rank]:"),
+    Mutant("the sum instead of the mean", weights.Weights, "_mean", "return out", "return out * len(leaves)"),
+    Mutant("a mean that is not weighted by samples", weights.Weights, "_mean",
+           "(dense(leaf[0][part]), leaf[1])", "(dense(leaf[0][part]), 1)"),
+    Mutant("gradients are summed in the order of arrival", S, "_close_round",
+           "[_leaf(pushes.get(rank)) for rank in range(max(pushes, default=-1) + 1)]",
+           "[_leaf(push) for rank, push in self._round.items() if rank in pushes]"),
+    Mutant("a round's gradients are kept for the next", S, "_close_round", "self._round.clear()", "pass"),
+    Mutant("an update does not count", weights.Weights, "_updated", "before.version + 1,", "before.version,"),
+    Mutant("staleness is measured after the update", S, "_push",
+           "staleness=before - push.version", "staleness=before + 1 - push.version"),
+    Mutant("one shard's version is said to every shard", session.Session, "push",
+           "self.versions[shard]", "self.versions[0]"),
+    Mutant("an answer is complete with one shard missing", session.PullExchange, "receive",
+           "< len(self.requests)", "< len(self.requests) - 1"),
+    Mutant("a round's verdict is lost", S, "_granted",
+           "self._roll.verdict(rank, clock - 1)", "self._roll.verdict(rank, clock)"),
+    Mutant("old incarnations are not fenced", R, "check",
+           "if replica.incarnation < member.incarnation:", "if False:"),
+    Mutant("the dead keep their incarnation", M, "expire", "self._fence(member)", "pass"),
+    Mutant("the dead stay in the minimum", R, "change", "self.clocks.leave(member.rank)", "pass"),
+    Mutant("the others wait for the dropped", M, "_stand",
+           'standing is Standing.DEAD and self._job.on_death == "restart"', "standing is Standing.DEAD"),
+    Mutant("a leaver's gradient is left out", rounds.Rounds, "close",
+           "required += [leaver.rank for leaver in self._leavers.values()]", "pass"),
+    Mutant("a contribution counts for the next round, too", rounds.Rounds, "close",
+           "self._contributed.clear()", "pass"),
+    Mutant("a refused gradient is in the round", rounds.Rounds, "close",
+           "if rank not in self._refused", "if True"),
+    Mutant("a restart begins at its furthest clock", C, "_handled",
+           "max(clocks) if job.members.member(replica.rank).late else min(clocks)", "max(clocks)"),
+    Mutant("a round is ordered twice", C, "_close_round",
+           "effects.append(ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks)))",
+           "effects += [ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks))] * 2"),
+    Mutant("a death closes no round", C, "_expire",
+           "return effects + self._close_round(job, now) + self._end_if_done(job)",
+           "return effects + self._end_if_done(job)"),
+    Mutant("weights are sealed when one shard has them", C, "_staged",
+           "if len(shards) < self._shards:", "if not shards:"),
+]  # fmt: skip
