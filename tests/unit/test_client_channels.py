@@ -25,10 +25,13 @@ class Failed(grpc.RpcError, grpc.Call):
     def details(self) -> str | None:
         return self._details
 
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
     def _unused(self, *_: object) -> None:
         raise NotImplementedError
 
-    initial_metadata = trailing_metadata = is_active = time_remaining = cancel = add_callback = _unused  # type: ignore[assignment]
+    initial_metadata = is_active = time_remaining = cancel = add_callback = _unused  # type: ignore[assignment]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from paramserver.cli.keys import Keys
 from paramserver.cli.predicting import predict_and_show
 from paramserver.datasets.samples import Samples, read_samples
 from paramserver.errors import JobError, RequestError
@@ -197,7 +198,7 @@ def test_named_data_gives_its_test_part_and_must_fit():
 
 def show(capsys, source, **options):
     arguments = {"data": None, "data_dir": None, "threads": 1, "out": None, "code": None, "as_json": False}
-    assert predict_and_show(source, None, **{**arguments, **options}) == 0
+    assert predict_and_show(source, None, Keys(), **{**arguments, **options}) == 0
     return capsys.readouterr().out
 
 
@@ -258,7 +259,7 @@ def test_json_is_all_there_is(capsys, tmp_path):
 
 def test_a_checkpoint_alone_does_not_say_what_data(tmp_path):
     checkpoint(tmp_path / "alone", "mlp:5", trained().weights)
-    arguments = (None, None, None, 1, None, None, False)
+    arguments = (None, Keys(), None, None, 1, None, None, False)
     assert "Name it with --data." in refusal(predict_and_show, tmp_path / "alone", *arguments)
 
 
@@ -294,4 +295,4 @@ def test_of_many_classes_the_most_confused_pairs_are_listed():
 def test_servers_that_do_not_answer_are_a_sentence(monkeypatch):
     monkeypatch.setattr("paramserver.cli.predicting.JOIN_SECONDS", 0.1)
     with pytest.raises(JobError, match=r"could not join the job at 127\.0\.0\.1:1 within 0\.1 s"):
-        predict_and_show(None, "127.0.0.1:1", "digits", None, 1, None, None, False)
+        predict_and_show(None, "127.0.0.1:1", Keys(), "digits", None, 1, None, None, False)

@@ -13,7 +13,7 @@ from paramserver import events as ev
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.wire import jobs, orders, replicas, status
 from paramserver.wire import paramserver_pb2 as pb
-from paramserver.wire.refusals import error_of, status_of
+from paramserver.wire.refusals import LATER, error_of, is_later, status_of
 
 JOB = ev.JobSpec(
     tensors=(ev.TensorSpec("a", ()), ev.TensorSpec("b", (3, 2), table=True)),
@@ -223,7 +223,8 @@ def test_a_refusal_keeps_its_fault_and_sentence(fault: Fault) -> None:
 
 @pytest.mark.parametrize("failure", list(Failure))
 def test_a_failure_keeps_its_kind(failure: Failure) -> None:
-    error = error_of(status_of(JobError("Why.", failure)), "Why.", "h:1")
+    later = is_later(LATER) and failure is Failure.BUSY
+    error = error_of(status_of(JobError("Why.", failure)), "Why.", "h:1", later=later)
     assert isinstance(error, JobError)
     assert error.failure is failure
     assert str(error) == "Why." or failure is Failure.DEADLINE
