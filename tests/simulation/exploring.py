@@ -6,7 +6,9 @@ from array import array
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from universe import Move, State, Universe
+from ending import judge_end
+from states import State
+from universe import Move, Universe
 
 from paramserver.audit import Violation
 
@@ -52,7 +54,7 @@ def explore(universe: Universe, start: State, states_max: int = 5_000_000) -> Ex
         moves = universe.moves(state)
         if not moves:
             ends.append(state)
-            found = universe.judge_end(state)
+            found = judge_end(universe, state)
             if found:
                 return _wrong(universe, came_from, number, found)
         for move in moves + universe.faults(state):
@@ -67,7 +69,7 @@ def explore(universe: Universe, start: State, states_max: int = 5_000_000) -> Ex
             edges_from.append(number)
             edges_to.append(known)
     weights = frozenset(universe.weights(end) for end in ends)
-    reasons = Counter(universe.ending(end) for end in ends)
+    reasons = Counter(universe.coordinator(end).audit.ended for end in ends)
     circular = _is_circular(len(numbers), edges_from, edges_to)
     return Explored(len(numbers), len(edges_to), len(ends), weights, reasons, [], [], circular)
 

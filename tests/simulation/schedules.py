@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
-from cells import Scenario
-from universe import Universe, Walk, walk
+from ending import judge_end
+from scenario import Scenario
+from states import State
+from universe import Move, Universe
+
+from paramserver.audit import Violation
+
+MOVES_MAX = 250
+"""No schedule of these small clusters is nearly as long; one that is does not end."""
 
 RULES = ("sync", "async", "ssp:0", "ssp:1")
 FAULTS = (
@@ -48,3 +56,28 @@ class Schedules:
         universe, done = self.universes[number % len(self.universes)], self.run(number)
         lines = [universe.describe(move) for move in done.moves]
         return "\n".join([str(universe.scenario), *lines, *map(str, done.found)])
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One schedule: its moves, where it ended, and what was wrong first."""
+
+    moves: list[Move]
+    last: State
+    found: list[Violation]
+
+
+def walk(universe: Universe, chance: random.Random, fault_share: float = 0.08) -> Walk:
+    """Let chance choose among what can happen, until nothing does or something is wrong."""
+    state, moves = universe.start(), list[Move]()
+    while True:
+        possible = universe.moves(state)
+        faults = universe.faults(state) if any(times for _, times in state.faults) else []
+        if not possible:
+            return Walk(moves, state, judge_end(universe, state))
+        moved = faults if faults and chance.random() < fault_share else possible
+        move = chance.choice(sorted(moved, key=universe.name))
+        moves.append(move)
+        state, found = universe.apply(state, move)
+        if found or len(moves) == MOVES_MAX:
+            return Walk(moves, state, found or [Violation("wake", "The schedule does not end.")])

@@ -6,8 +6,8 @@ more than 2,500,000 in sync, so faults are explored on one shard, or with fewer 
 """
 
 import pytest
-from cells import Scenario
 from exploring import explore
+from scenario import Scenario
 from universe import Universe
 
 SYNC_END = 1

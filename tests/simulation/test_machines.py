@@ -1,12 +1,13 @@
 """Clusters that hypothesis drives: it delivers, loses, repeats, kills, brings back, and lets time pass."""
 
 import pytest
-from cells import Scenario
+from ending import judge_end
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from schedules import RULES
-from universe import MOVES_MAX, Universe
+from scenario import Scenario
+from schedules import MOVES_MAX, RULES
+from universe import Universe
 
 FAULTS = {"lose": 3, "repeat": 2, "crash": 2, "mute": 1, "stop": 1, "time": 3}
 UNIVERSES: dict[Scenario, Universe] = {}
@@ -99,7 +100,7 @@ class Cluster(RuleBasedStateMachine):
             if not self.universe.moves(self.state):
                 break
             self._do(self.universe.moves(self.state), 0)
-        found = self.universe.judge_end(self.state)
+        found = judge_end(self.universe, self.state)
         assert not found, self._tell(found)
 
 

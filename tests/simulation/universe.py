@@ -8,84 +8,22 @@ they do on a stream. What a cell does with a message is computed once and then r
 
 from __future__ import annotations
 
-import random
-from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from cells import COORDINATOR, Answer, CoordinatorCell, ReplicaCell, Scenario, ShardCell, answer_to, outcomes
+from cells import CoordinatorCell, ShardCell
 from frozen import freeze
+from replica_cell import ReplicaCell
+from scenario import COORDINATOR, Answer, Scenario, answer_to
+from states import Draft, Numbers, State
 
 from paramserver import events as ev
-from paramserver.audit import Violation, audit_end
+from paramserver.audit import Violation
 
 FIRINGS_MAX = 6
 """So often the timer fires within one move of time, unless something comes of it."""
 
-MOVES_MAX = 250
-"""No schedule of these small clusters is nearly as long; one that is does not end."""
-
 Move = tuple[Any, ...]
-
-
-class State(NamedTuple):
-    """Everything, by number."""
-
-    coordinator: int
-    shards: tuple[int, ...]
-    hosts: tuple[int, ...]
-    orders: tuple[tuple[int, ...], ...]
-    reports: tuple[tuple[int, ...], ...]
-    bag: tuple[int, ...]  # sorted
-    now: float
-    wake_at: float | None
-    faults: tuple[tuple[str, int], ...]
-
-
-@dataclass
-class _Draft:
-    """A state in the making."""
-
-    coordinator: int
-    shards: list[int]
-    hosts: list[int]
-    orders: list[list[int]]
-    reports: list[list[int]]
-    bag: list[int]
-    now: float
-    wake_at: float | None
-    faults: dict[str, int]
-    found: list[Violation]
-    deaf: int = -1  # the request whose answer gets lost
-
-    def finished(self) -> State:
-        return State(
-            self.coordinator,
-            tuple(self.shards),
-            tuple(self.hosts),
-            tuple(map(tuple, self.orders)),
-            tuple(map(tuple, self.reports)),
-            tuple(sorted(self.bag)),
-            self.now,
-            self.wake_at,
-            tuple(self.faults.items()),
-        )
-
-
-class Numbers:
-    """Things by number; equal ones share one."""
-
-    def __init__(self) -> None:
-        self.things: list[Any] = []
-        self._numbers: dict[Hashable, int] = {}
-
-    def number(self, thing: Any) -> int:
-        """Return the number of a thing."""
-        number = self._numbers.setdefault(freeze(thing), len(self.things))
-        if number == len(self.things):
-            self.things.append(thing)
-        return number
 
 
 class Universe:
@@ -110,7 +48,7 @@ class Universe:
     def start(self) -> State:
         """Return the state in which those who are expected have just asked to join."""
         shards = range(self.scenario.shards)
-        draft = _Draft(
+        draft = Draft(
             self.cells.number(CoordinatorCell(self.scenario)),
             [self.cells.number(ShardCell(self.scenario, index)) for index in shards],
             [self.cells.number(ReplicaCell(self.scenario, i)) for i in range(len(self.scenario.steps))],
@@ -151,7 +89,7 @@ class Universe:
         ]
         moves += [("order", shard) for shard, queue in enumerate(state.orders) if queue]
         moves += [("report", shard) for shard, queue in enumerate(state.reports) if queue]
-        started = self._coordinator(state).audit.started
+        started = self.coordinator(state).audit.started
         for host, cell in enumerate(self.hosts(state)):
             comes = self.scenario.returns if cell.crashed else host >= self.scenario.replicas
             if cell.state == "away" and comes and started:
@@ -178,7 +116,7 @@ class Universe:
 
     def apply(self, state: State, move: Move) -> tuple[State, list[Violation]]:
         """Return the state after a move, and what is wrong with it."""
-        draft = _Draft(
+        draft = Draft(
             state.coordinator,
             list(state.shards),
             list(state.hosts),
@@ -224,13 +162,14 @@ class Universe:
         """Return the shards."""
         return [self.cells.things[number] for number in state.shards]
 
-    def _coordinator(self, state: State | _Draft) -> CoordinatorCell:
+    def coordinator(self, state: State | Draft) -> CoordinatorCell:
+        """Return the coordinator."""
         found: CoordinatorCell = self.cells.things[state.coordinator]
         return found
 
     # ---------------------------------------------------------------------------------------- their effects
 
-    def _deliver(self, draft: _Draft, message: int) -> None:
+    def _deliver(self, draft: Draft, message: int) -> None:
         thing = self.messages.things[message]
         if isinstance(thing, Answer):
             what = ("answer", thing.shard, thing.request, thing.effect)
@@ -246,7 +185,7 @@ class Universe:
             self._parts[message] = self.messages.number(part)
         return self._parts[message]
 
-    def _tell_shard(self, draft: _Draft, shard: int, event: int) -> None:
+    def _tell_shard(self, draft: Draft, shard: int, event: int) -> None:
         draft.shards[shard], effects = self._step(draft, draft.shards[shard], event, draft.now)
         for effect, message in effects:
             if isinstance(effect, ev.Reported):
@@ -254,7 +193,7 @@ class Universe:
             elif not isinstance(effect, ev.PullParked):
                 self._answer(draft, message)
 
-    def _tell_coordinator(self, draft: _Draft, event: int) -> list[Any]:
+    def _tell_coordinator(self, draft: Draft, event: int) -> list[Any]:
         draft.coordinator, effects = self._step(draft, draft.coordinator, event, draft.now)
         for effect, message in effects:
             match effect:
@@ -269,15 +208,15 @@ class Universe:
                     self._answer(draft, message)
         return [effect for effect, _ in effects]
 
-    def _tell(self, draft: _Draft, host: int, *what: Any) -> None:
+    def _tell(self, draft: Draft, host: int, *what: Any) -> None:
         self._tell_host(draft, host, self.messages.number(what))
 
-    def _tell_host(self, draft: _Draft, host: int, what: int) -> None:
+    def _tell_host(self, draft: Draft, host: int, what: int) -> None:
         draft.hosts[host], sent = self._step(draft, draft.hosts[host], what)
         draft.bag += [message for _, message in sent]
         draft.bag = [message for message in draft.bag if self._is_awaited(draft, message)]
 
-    def _answer(self, draft: _Draft, message: int) -> None:
+    def _answer(self, draft: Draft, message: int) -> None:
         """Send an answer; one that nobody waits for any more changes nothing, so it need not travel."""
         if self.messages.things[message].request == draft.deaf or not self._is_awaited(draft, message):
             return
@@ -286,13 +225,13 @@ class Universe:
         else:
             self._deliver(draft, message)
 
-    def _is_awaited(self, draft: _Draft, message: int) -> bool:
+    def _is_awaited(self, draft: Draft, message: int) -> bool:
         answer = self.messages.things[message]
         if not isinstance(answer, Answer):
             return True
         return (answer.shard, answer.request) in self.cells.things[draft.hosts[answer.host]].asked
 
-    def _step(self, draft: _Draft, cell: int, what: int, *now: float) -> tuple[int, list[tuple[Any, int]]]:
+    def _step(self, draft: Draft, cell: int, what: int, *now: float) -> tuple[int, list[tuple[Any, int]]]:
         """Let a cell take something, or remember what came of it the last time.
 
         Returns:
@@ -309,7 +248,7 @@ class Universe:
         draft.found += found
         return after, sent
 
-    def _lose(self, draft: _Draft, message: int) -> None:
+    def _lose(self, draft: Draft, message: int) -> None:
         """Let a request arrive whose answer gets lost, or lose an answer; its replica asks again."""
         draft.bag.remove(message)
         lost = self.messages.things[message]
@@ -349,12 +288,12 @@ class Universe:
 
     def _passing(self, state: State) -> list[Move]:
         """Time matters once somebody is not heard of and the job goes on."""
-        if self._coordinator(state).audit.ended is not None or state.wake_at is None:
+        if self.coordinator(state).audit.ended is not None or state.wake_at is None:
             return []
         silent = any(cell.crashed or cell.muted or cell.state == "joining" for cell in self.hosts(state))
         return [("time",)] if silent else []
 
-    def _pass_time(self, draft: _Draft) -> None:
+    def _pass_time(self, draft: Draft) -> None:
         """Let the timer fire, with everyone's sign of life before, until an order comes of it."""
         for _ in range(FIRINGS_MAX):
             if draft.wake_at is None:
@@ -377,49 +316,7 @@ class Universe:
             if any(isinstance(effect, ev.Ordered) for effect in fired):
                 return
 
-    # ---------------------------------------------------------------------------------------- the end of it
-
-    def judge_end(self, state: State) -> list[Violation]:
-        """Judge a state in which nothing more happens by itself."""
-        hosts, shards, coordinator = self.hosts(state), self.shards(state), self._coordinator(state)
-        over = {"done", "ended"} if coordinator.audit.started else {"done", "ended", "away"}  # none came late
-        waiting = [cell for cell in hosts if cell.state not in over and not cell.crashed]
-        if waiting or state.bag:
-            states = [f"{cell.state} at clock {cell.clock}" for cell in hosts]
-            return [Violation("wake", f"Somebody waits for ever: {', '.join(states)}.")]
-        ended = coordinator.audit.ended
-        if ended is None:
-            return [Violation("wake", "The job never ends.")]
-        if ended and not ended.endswith("."):
-            return [Violation("answer", f"The job ends without a sentence: {ended!r}.")]
-        counters = [each for cell in hosts for each in cell.account()]
-        found = audit_end(coordinator.audit, [cell.audit for cell in shards], outcomes(hosts), counters)
-        return found + ([] if ended else self._judge_completeness(state))
-
-    def _judge_completeness(self, state: State) -> list[Violation]:
-        """Whoever has done all steps has brought each of them into the weights, or knows why not."""
-        found = []
-        for cell in self.hosts(state):
-            if cell.state != "done" or cell.stops or cell.replica is None:
-                continue
-            rank = cell.replica.rank
-            applied = [shard.audit.applied.get(rank, set()) for shard in self.shards(state)]
-            excused = {each.sequence for each in cell.settled if each.outcome not in ("applied", "lost")}
-            excused |= {clock for other, clock in self.scenario.refused if other == rank}
-            steps = set(range(self.scenario.steps[cell.index])) - excused
-            # A latecomer begins at the clock of the others, and one who was dropped and comes back, too.
-            began = min((each.sequence for each in cell.settled), default=0)
-            if cell.life > 1 or cell.index >= self.scenario.replicas:
-                steps = (
-                    {step for step in steps if cell.life == 1 and step >= began} if cell.settled else set()
-                )
-            if any(not steps <= here for here in applied):
-                found.append(Violation("samples", f"Replica {rank} did {steps}, applied was {applied}."))
-        return found
-
-    def ending(self, state: State) -> str | None:
-        """Return why the job is over, empty if it finished, None if it goes on."""
-        return self._coordinator(state).audit.ended
+    # -------------------------------------------------------------------------------------- for whoever looks
 
     def weights(self, state: State) -> bytes:
         """Return the bytes of all weights."""
@@ -449,28 +346,3 @@ def _travelling(sender: int, effect: Any) -> Any:
     """Return an effect as it travels: an answer with its address, anything else as it is."""
     answers = hasattr(effect, "request") and not isinstance(effect, ev.PullParked | ev.HeartbeatAnswered)
     return answer_to(sender, effect) if answers else effect
-
-
-@dataclass(frozen=True)
-class Walk:
-    """One schedule: its moves, where it ended, and what was wrong first."""
-
-    moves: list[Move]
-    last: State
-    found: list[Violation]
-
-
-def walk(universe: Universe, chance: random.Random, fault_share: float = 0.08) -> Walk:
-    """Let chance choose among what can happen, until nothing does or something is wrong."""
-    state, moves = universe.start(), list[Move]()
-    while True:
-        possible = universe.moves(state)
-        faults = universe.faults(state) if any(times for _, times in state.faults) else []
-        if not possible:
-            return Walk(moves, state, universe.judge_end(state))
-        moved = faults if faults and chance.random() < fault_share else possible
-        move = chance.choice(sorted(moved, key=universe.name))
-        moves.append(move)
-        state, found = universe.apply(state, move)
-        if found or len(moves) == MOVES_MAX:
-            return Walk(moves, state, found or [Violation("wake", "The schedule does not end.")])
