@@ -1,8 +1,8 @@
 """The account of a run: where every gradient, every sample and every second went.
 
 A run's summary is made of what the replicas counted themselves. Nothing is silently discarded: in gradients
-and in samples ``computed = applied + dropped + fenced + partial + lost``, where lost is what no verdict was
-ever heard of.
+and in samples ``computed = applied + dropped + fenced + partial + lost + rolled_back``, where lost is what no
+verdict was ever heard of, and rolled back what was applied to weights that were given up for a checkpoint.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from paramserver.events import PHASES, Counters, JobStatus, Score
 
-GRADIENT_NAMES = ("computed", "applied", "dropped", "duplicate", "fenced", "partial", "lost")
+GRADIENT_NAMES = ("computed", "applied", "dropped", "duplicate", "fenced", "partial", "lost", "rolled_back")
 """What a summary says of gradients; ``duplicate`` is beside the sum."""
 
-SAMPLE_NAMES = ("computed", "applied", "dropped", "fenced", "partial", "lost")
+SAMPLE_NAMES = ("computed", "applied", "dropped", "fenced", "partial", "lost", "rolled_back")
 """What a summary says of samples."""
 
-_DECIDED = ("applied", "dropped", "fenced", "partial")
+_DECIDED = ("applied", "dropped", "fenced", "partial", "rolled_back")
 
 EIGHTHS = 8
 """A summary's percentages are whole eighths: binary floats hold them exactly, so that they sum to 100.0."""
@@ -136,7 +136,7 @@ def merge_counters(many: Iterable[Counters]) -> Counters:
 
 
 def account(counts: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
-    """Complete counts so that ``computed = applied + dropped + fenced + partial + lost``.
+    """Complete counts so that ``computed = applied + dropped + fenced + partial + lost + rolled_back``.
 
     Args:
         counts: some of ``GRADIENT_NAMES``; what is missing is 0.

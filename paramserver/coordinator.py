@@ -88,6 +88,7 @@ class Coordinator:
         if record.over:
             self._ended, self._is_final_kept = "", True
         job.sealed = record.sealed
+        self._scores.extend(record.scores)
         job.recovery.restore(record, range(self._servers_expected), now)
         # Shards may have handled orders that came after this was written down.
         self._orders = record.orders + ORDERS_SKIPPED
@@ -471,6 +472,7 @@ class Coordinator:
                     recovery.kept,
                     recovery.cuts,
                     self._ended == "" and self._is_final_kept,
+                    tuple(self._scores),
                 )
             )
         ]

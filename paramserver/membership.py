@@ -49,7 +49,8 @@ class _Rank:
     moved: float = 0.0  # when its clock or phase last changed
     died: float = 0.0
     counters: Counters = field(default_factory=Counters)
-    earlier: list[Counters] = field(default_factory=list)  # of its earlier incarnations
+    # Of the processes that had it before, by the incarnation that each had last.
+    earlier: dict[int, Counters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,17 @@ class Membership:
                 "taken its place since. Nothing is left to do here.",
                 Fault.PRECONDITION,
             )
+        fenced = incarnation
         if member.standing is Standing.DEAD:
             member.late = self.started and self._job.on_death == "drop"
             # Its incarnation was raised when it died.
+            if attempt == member.attempt:
+                fenced = member.incarnation - 1
         else:
             member.late = self.started and member.standing is Standing.LEFT
             self._fence(member)
+        # The very process that was fenced goes on counting where it was.
+        member.counters = member.earlier.pop(fenced, member.counters)
         member.attempt, member.heard, member.moved = attempt, now, now
         member.phase = Phase.IDLE
         self._stand(member, Standing.LIVE)
@@ -211,6 +217,8 @@ class Membership:
                 member.restarts,
                 member.clock,
                 member.steps,
+                member.counters,
+                merge_counters(member.earlier.values()),
             )
             for member in self._ranks.values()
         )
@@ -221,6 +229,7 @@ class Membership:
             member = _Rank(record.rank, record.name, record.attempt, record.incarnation, heard=now)
             member.late, member.restarts, member.moved = record.late, record.restarts, now
             member.clock, member.steps = record.clock, record.steps
+            member.counters, member.earlier = record.counters, {0: record.earlier}
             self._ranks[record.rank] = member
             self._by_name[record.name] = record.rank
             self._stand(member, record.standing)
@@ -291,7 +300,7 @@ class Membership:
                 member.phase,
                 now - member.heard,
                 replace(
-                    merge_counters([*member.earlier, member.counters]),
+                    merge_counters([*member.earlier.values(), member.counters]),
                     loss=member.counters.loss,
                     latest_staleness=member.counters.latest_staleness,
                 ),
@@ -320,10 +329,10 @@ class Membership:
 
     def _fence(self, member: _Rank) -> None:
         """Raise the incarnation, so that nothing of the old one counts any more."""
+        member.earlier[member.incarnation] = member.counters
+        member.counters = Counters()
         member.incarnation += 1
         member.restarts += member.standing is not Standing.LEFT
-        member.earlier.append(member.counters)
-        member.counters = Counters()
 
     def _living(self) -> Iterator[_Rank]:
         return (member for member in self._ranks.values() if member.standing is Standing.LIVE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from dataclasses import dataclass, replace
 
 from paramserver.events import PHASES, Counters, Outcome, Phase, Verdict
 
@@ -19,11 +20,20 @@ _NAME = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Steps ``begin <= clock < end`` that were applied, each with so many samples."""
+
+    begin: int
+    end: int
+    samples: int
+
+
 class Tally:
     """Counts for one replica. It reads no clock: whoever calls says what time it is, in seconds.
 
     Every computed gradient ends up as exactly one of applied, dropped, fenced, partial or lost; at most one
-    at a time is undecided.
+    at a time is undecided. What was applied can be rolled back later.
 
     Args:
         now: when counting begins.
@@ -50,18 +60,20 @@ class Tally:
         self._latest_staleness: int | None = None
         self._losses: deque[float] = deque(maxlen=RECENT_STEPS)
         self._undecided: int | None = None  # samples of the push whose fate is not known yet
+        self._undecided_clock = 0
+        self._applied: list[_Stretch] = []
 
     def enter(self, phase: Phase, now: float) -> None:
         """Do something else from now on."""
         self._seconds[_NAME[self.phase]] += now - self._since
         self.phase, self._since = phase, now
 
-    def computed(self, samples: int, loss: float) -> None:
-        """Count a gradient that is about to be pushed."""
+    def computed(self, samples: int, loss: float, clock: int = 0) -> None:
+        """Count a gradient that is about to be pushed; ``clock`` is that of its step."""
         assert self._undecided is None, "One push at a time may be unanswered."
         self._gradients["computed"] += 1
         self._samples["computed"] += samples
-        self._undecided = samples
+        self._undecided, self._undecided_clock = samples, clock
         self._losses.append(loss)
 
     def decided(self, verdict: Verdict) -> None:
@@ -90,6 +102,27 @@ class Tally:
         if self._undecided is not None:
             self._close("lost")
 
+    def begin_anew(self, clock: int, *, rolled_back: bool) -> None:
+        """Go on at a clock that is not the next one.
+
+        Args:
+            clock: of the next step. A push of this step or a later one, whose fate is not known, is lost; of
+                an earlier one, the next pull tells.
+            rolled_back: the weights are those of a checkpoint, so what was applied of this step and of later
+                ones is void.
+        """
+        if self._undecided_clock >= clock:
+            self.lost()
+        while rolled_back and self._applied and self._applied[-1].end > clock:
+            last = self._applied.pop()
+            kept = max(0, clock - last.begin)
+            if kept:
+                self._applied.append(replace(last, end=clock))
+            void = last.end - last.begin - kept
+            for counts, each in ((self._gradients, 1), (self._samples, last.samples)):
+                counts["applied"] -= void * each
+                counts["rolled_back"] += void * each
+
     def counters(self, now: float) -> Counters:
         """Return all counts, as a heartbeat carries them."""
         seconds = dict(self._seconds)
@@ -106,6 +139,15 @@ class Tally:
 
     def _close(self, name: str) -> None:
         assert self._undecided is not None, "A verdict came without a push."
+        if name == "applied":
+            self._note_applied(self._undecided_clock, self._undecided)
         self._gradients[name] += 1
         self._samples[name] += self._undecided
         self._undecided = None
+
+    def _note_applied(self, clock: int, samples: int) -> None:
+        last = self._applied[-1] if self._applied else None
+        if last is not None and (last.end, last.samples) == (clock, samples):
+            self._applied[-1] = replace(last, end=clock + 1)
+        else:
+            self._applied.append(_Stretch(clock, clock + 1, samples))

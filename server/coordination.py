@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError
@@ -180,8 +181,9 @@ class CoordinatorHost:
             case Noted():
                 log.info("%s", effect.message, extra=fields(rank=effect.rank))
             case Remember():
+                seconds = 0.0 if self.began_at is None else self._loop.time() - self.began_at
                 try:
-                    self.remember(effect.record)
+                    self.remember(replace(effect.record, seconds=seconds))
                 except JobError as error:
                     self._fail(str(error))
             case _:

@@ -34,6 +34,7 @@ from paramserver.storage import (
     read_job_record,
     read_kept,
     resumed,
+    seconds_trained,
     write_job_record,
     write_text,
 )
@@ -359,6 +360,9 @@ class _Server:
             for problem in problems:
                 log.warning("%s", problem)
             record = replace(record, kept=read_kept(out, number), cuts=max(record.cuts, number + 1))
+            seconds = seconds_trained(out, record, goes_on=not options.resume)
+            if seconds:
+                host.began_at = asyncio.get_running_loop().time() - seconds
             if options.resume:
                 record = resumed(record)
             self._was_over = record.over

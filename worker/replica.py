@@ -116,10 +116,10 @@ class ReplicaLoop:
         """
         log.info("Replica %d joins again. %s", self.client.rank, reason)
         with self._lock:
-            self._tally.lost()
             self._tally.enter(Phase.IDLE, time.monotonic())
         if self._diary is not None:
             self._diary.end(self._now())
+        before = self.client.granted.generation
         try:
             self.client.rejoin(generation)
         except RequestError as error:
@@ -129,6 +129,8 @@ class ReplicaLoop:
         self._lives += 1
         with self._lock:
             self._clock = self.client.clock
+            rolled_back = self.client.granted.generation > before
+            self._tally.begin_anew(self.client.clock, rolled_back=rolled_back)
         replica, clock = self.client.replica, self.client.clock
         log.info("Replica %d, incarnation %d, goes on at clock %d.", replica.rank, replica.incarnation, clock)
 
@@ -169,7 +171,7 @@ class ReplicaLoop:
 
     def _push(self, asked: Push) -> Verdict:
         with self._lock:
-            self._tally.computed(asked.samples, asked.loss)
+            self._tally.computed(asked.samples, asked.loss, asked.clock)
         self._enter(Phase.PUSH)
         if self._diary is not None:
             self._diary.begin("push", asked.clock, self._now())

@@ -162,11 +162,11 @@ class ConnectedReplica:
             verdict = self._client.push(self.clock, tensors, samples)
         except JobError:  # nobody knows whether it has been applied
             with self._lock:
-                self._tally.computed(samples, loss)
+                self._tally.computed(samples, loss, self.clock)
                 self._tally.lost()
             raise
         with self._lock:
-            self._tally.computed(samples, loss)
+            self._tally.computed(samples, loss, self.clock)
             self._tally.decided(verdict)
             self._tally.enter(Phase.IDLE, time.monotonic())
         self._has_pulled = False

@@ -26,7 +26,6 @@ from paramserver.events.coordinator import (
     Noted,
     Ordered,
     Remember,
-    Score,
     ScoreReceived,
     ServerLost,
     ServerRegistered,
@@ -65,6 +64,7 @@ from paramserver.events.replica import (
     Counters,
     Outcome,
     Phase,
+    Score,
     Verdict,
 )
 from paramserver.events.shard import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from paramserver.events.job import JobSpec, Replica, Slice
 from paramserver.events.orders import Order, Report
 from paramserver.events.record import JobRecord, Kept, Standing
-from paramserver.events.replica import Counters, Phase
+from paramserver.events.replica import Counters, Phase, Score
 from paramserver.events.shard import Ended, Refused, Unavailable
 
 
@@ -102,29 +102,6 @@ class HeartbeatReceived:
 
     request: int
     beats: tuple[Beat, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """An observer's judgement of the weights at one version.
-
-    Attributes:
-        split: ``validation`` while the job runs, ``test`` once at its end.
-        version: the largest shard version among the weights that were scored.
-        rounds: finished rounds in those weights (synchronous modes; else -1).
-        loss: mean cross-entropy in nats, or where labels are numbers the mean squared error.
-        accuracy: share of samples classified rightly, 0 to 1; where labels are numbers R2, at most 1.
-        samples: how many samples were scored.
-        auc: area under the ROC curve, 0 to 1, of a model that says yes or no; None for others.
-    """
-
-    split: str
-    version: int
-    rounds: int
-    loss: float
-    accuracy: float
-    samples: int
-    auc: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from paramserver.events.job import JobSpec
+from paramserver.events.replica import Counters, Score
 
 
 class Standing(Enum):
@@ -34,6 +35,8 @@ class MemberRecord:
         restarts: how often it had to be restarted.
         clock: that it was heard to have reached.
         steps: that it means to do in all; 0: not known.
+        counters: of the process that has it now, as heard last.
+        earlier: of the processes that had it before, together.
     """
 
     rank: int
@@ -45,6 +48,8 @@ class MemberRecord:
     restarts: int
     clock: int
     steps: int
+    counters: Counters = field(default_factory=Counters)
+    earlier: Counters = field(default_factory=Counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class JobRecord:
         kept: the newest checkpoint that is whole; None before there is one.
         cuts: how many checkpoints have been ordered.
         over: it has ended well, and its final checkpoint is kept.
+        scores: the newest.
+        seconds: since all had joined and the weights were in place; whoever writes the record down knows.
     """
 
     job: JobSpec
@@ -85,3 +92,5 @@ class JobRecord:
     kept: Kept | None
     cuts: int
     over: bool = False
+    scores: tuple[Score, ...] = ()
+    seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What a replica hears and says of itself: verdicts, phases and counters."""
+"""What a replica hears and says of itself: verdicts, phases, counters; and the score of some weights."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ class Counters:
 
     Attributes:
         gradients: how many pushes were ``computed``, ``applied``, ``dropped``, ``fenced``, ``partial``,
-            ``lost`` (no verdict ever came) and, beside that sum, ``duplicate``.
+            ``lost`` (no verdict ever came), ``rolled_back`` (applied, but the weights went back to a
+            checkpoint without them) and, beside that sum, ``duplicate``.
         samples: the same in training samples, without ``duplicate``.
         staleness: how many applied pushes had each staleness (largest over the shards), in versions.
         clock_gap: how many granted reads had each clock gap (largest over the shards), in clocks.
@@ -93,3 +94,26 @@ class Counters:
     seconds: Mapping[str, float] = field(default_factory=dict)
     loss: float = float("nan")
     latest_staleness: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """An observer's judgement of the weights at one version.
+
+    Attributes:
+        split: ``validation`` while the job runs, ``test`` once at its end.
+        version: the largest shard version among the weights that were scored.
+        rounds: finished rounds in those weights (synchronous modes; else -1).
+        loss: mean cross-entropy in nats, or where labels are numbers the mean squared error.
+        accuracy: share of samples classified rightly, 0 to 1; where labels are numbers R2, at most 1.
+        samples: how many samples were scored.
+        auc: area under the ROC curve, 0 to 1, of a model that says yes or no; None for others.
+    """
+
+    split: str
+    version: int
+    rounds: int
+    loss: float
+    accuracy: float
+    samples: int
+    auc: float | None = None

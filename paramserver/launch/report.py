@@ -192,7 +192,13 @@ def _verdicts(summary: Mapping[str, Any]) -> RenderableType:
     table = _table("What became of", "gradients", "samples")
     for name in GRADIENT_NAMES:
         samples = summary["samples"].get(name)
-        table.add_row(name, f"{summary['gradients'][name]:,}", "" if samples is None else f"{samples:,}")
+        if name == "rolled_back" and not summary["gradients"][name]:
+            continue  # nothing was given up for a checkpoint
+        table.add_row(
+            name.replace("_", " "),
+            f"{summary['gradients'][name]:,}",
+            "" if samples is None else f"{samples:,}",
+        )
     return table
 
 

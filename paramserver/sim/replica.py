@@ -334,7 +334,7 @@ class VirtualReplica:
 
     def _push(self, push: Push) -> None:
         self.diary.push(self._heap.now, push.clock)
-        self._tally.computed(push.samples, push.loss)
+        self._tally.computed(push.samples, push.loss, push.clock)
         self._tally.enter(ev.Phase.PUSH, self._servers.now)
         self._loss = push.loss
         exchange = self._push_exchange = self._session.push(push.clock, push.gradients, push.samples)

@@ -23,6 +23,7 @@ from paramserver.storage.job_record import (
     has_job_record,
     read_job_record,
     resumed,
+    seconds_trained,
     write_job_record,
 )
 from paramserver.storage.manifest import MANIFEST, Manifest, ShardFile, load_manifest
@@ -55,6 +56,7 @@ __all__ = [
     "reopen_run_folder",
     "replacing",
     "resumed",
+    "seconds_trained",
     "write_cut",
     "write_job_record",
     "write_json",

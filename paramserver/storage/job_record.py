@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from paramserver.accounting import merge_counters
 from paramserver.errors import RequestError
-from paramserver.events import JobRecord, JobSpec, Kept, MemberRecord, Standing, TensorSpec
+from paramserver.events import Counters, JobRecord, JobSpec, Kept, MemberRecord, Score, Standing, TensorSpec
 from paramserver.storage.atomic import write_json
+from paramserver.storage.metrics import read_metrics
 
 COORDINATOR = "coordinator.json"
 FORMAT_VERSION = 1
@@ -48,6 +53,7 @@ def read_job_record(run: Path) -> JobRecord:
             _job(value.pop("job")),
             members=tuple(_member(member) for member in value.pop("members")),
             kept=_kept(value.pop("kept")),
+            scores=tuple(_score(score) for score in value.pop("scores")),
             **value,
         )
     except OSError as error:
@@ -58,10 +64,60 @@ def read_job_record(run: Path) -> JobRecord:
         raise RequestError(f"{path} is not what a coordinator has written ({error!r}).") from None
 
 
+def seconds_trained(run: Path, record: JobRecord, *, goes_on: bool) -> float:
+    """Return how long a job has been trained when another coordinator takes over.
+
+    Args:
+        run: the run folder.
+        record: of the job, as it was read there.
+        goes_on: the job went on in between, so the time since the record was written counts, too; else that
+            until the last line of its metrics.
+
+    Returns:
+        Seconds; 0 if it had not begun.
+    """
+    if not record.seconds:
+        return 0.0
+    if goes_on:
+        return record.seconds + max(0.0, time.time() - (run / COORDINATOR).stat().st_mtime)
+    with suppress(RequestError):
+        told = [float(line["seconds"]) for line in read_metrics(run / "metrics.jsonl")[-1:]]
+        return max([record.seconds, *told])
+    return record.seconds
+
+
 def resumed(record: JobRecord) -> JobRecord:
-    """Return the record for replicas that all start anew, which are no restarts."""
-    members = tuple(replace(member, restarts=-1) for member in record.members)
-    return replace(record, members=members)
+    """Return the record for replicas that all start anew, which are no restarts.
+
+    What they had done after the checkpoint is void. Nobody is left who counted it sample by sample, so the
+    samples of a void gradient are taken for those of a usual one.
+    """
+    clocks = record.kept.clocks if record.kept is not None else {}
+    members = []
+    for member in record.members:
+        void = max(0, member.clock - clocks.get(member.rank, 0))
+        earlier = _roll_back(merge_counters([member.earlier, member.counters]), void)
+        members.append(replace(member, restarts=-1, counters=Counters(), earlier=earlier))
+    return replace(record, members=tuple(members))
+
+
+def _roll_back(counters: Counters, void: int) -> Counters:
+    """Return counters after so many of the applied gradients, or all, were found void."""
+    applied = counters.gradients.get("applied", 0)
+    void = min(void, applied)
+    if not void:
+        return counters
+    samples = round(counters.samples.get("applied", 0) * void / applied)
+    return replace(
+        counters,
+        gradients=_move(counters.gradients, void),
+        samples=_move(counters.samples, samples),
+    )
+
+
+def _move(counts: Mapping[str, int], void: int) -> Mapping[str, int]:
+    rolled_back = counts.get("rolled_back", 0) + void
+    return {**counts, "applied": counts["applied"] - void, "rolled_back": rolled_back}
 
 
 def _job(value: Mapping[str, Any]) -> JobSpec:
@@ -70,7 +126,27 @@ def _job(value: Mapping[str, Any]) -> JobSpec:
 
 
 def _member(value: Mapping[str, Any]) -> MemberRecord:
-    return MemberRecord(**{**value, "standing": Standing(value["standing"])})
+    counters, earlier = (_counters(value[name]) for name in ("counters", "earlier"))
+    standing = Standing(value["standing"])
+    return MemberRecord(**{**value, "standing": standing, "counters": counters, "earlier": earlier})
+
+
+def _counters(value: Mapping[str, Any]) -> Counters:
+    histograms = {
+        name: {int(key): count for key, count in value[name].items()} for name in ("staleness", "clock_gap")
+    }
+    if value["loss"] is None:
+        value = {name: each for name, each in value.items() if name != "loss"}
+    return Counters(**{**value, **histograms})
+
+
+def _score(value: Mapping[str, Any]) -> Score:
+    return Score(**{**value, "loss": _number(value["loss"]), "accuracy": _number(value["accuracy"])})
+
+
+def _number(value: float | None) -> float:
+    """Read a number that JSON has no word for if it is not finite."""
+    return math.nan if value is None else float(value)
 
 
 def _kept(value: Mapping[str, Any] | None) -> Kept | None:

@@ -539,8 +539,12 @@ class Counters(google.protobuf.message.Message):
     SECONDS_FIELD_NUMBER: builtins.int
     LOSS_FIELD_NUMBER: builtins.int
     LATEST_STALENESS_FIELD_NUMBER: builtins.int
+    GRADIENTS_ROLLED_BACK_FIELD_NUMBER: builtins.int
+    SAMPLES_ROLLED_BACK_FIELD_NUMBER: builtins.int
     gradients_computed: builtins.int
-    """Pushes by what became of them: computed = applied + dropped + fenced + partial + lost at the end."""
+    """Pushes by what became of them: computed = applied + dropped + fenced + partial + lost + rolled_back
+    at the end.
+    """
     gradients_applied: builtins.int
     gradients_dropped: builtins.int
     gradients_fenced: builtins.int
@@ -559,6 +563,9 @@ class Counters(google.protobuf.message.Message):
     """mean training loss of the latest steps; NaN before the first"""
     latest_staleness: builtins.int
     """Of the newest applied push (largest over the shards), in versions; absent before the first."""
+    gradients_rolled_back: builtins.int
+    """Applied, but the weights went back to a checkpoint without them; their steps are repeated."""
+    samples_rolled_back: builtins.int
     @property
     def staleness(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
         """applied pushes by staleness (largest over the shards), in versions"""
@@ -592,9 +599,11 @@ class Counters(google.protobuf.message.Message):
         seconds: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         loss: builtins.float = ...,
         latest_staleness: builtins.int | None = ...,
+        gradients_rolled_back: builtins.int = ...,
+        samples_rolled_back: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_latest_staleness", b"_latest_staleness", "latest_staleness", b"latest_staleness"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_latest_staleness", b"_latest_staleness", "clock_gap", b"clock_gap", "gradients_applied", b"gradients_applied", "gradients_computed", b"gradients_computed", "gradients_dropped", b"gradients_dropped", "gradients_duplicate", b"gradients_duplicate", "gradients_fenced", b"gradients_fenced", "gradients_lost", b"gradients_lost", "gradients_partial", b"gradients_partial", "latest_staleness", b"latest_staleness", "loss", b"loss", "samples_applied", b"samples_applied", "samples_computed", b"samples_computed", "samples_dropped", b"samples_dropped", "samples_fenced", b"samples_fenced", "samples_lost", b"samples_lost", "samples_partial", b"samples_partial", "seconds", b"seconds", "staleness", b"staleness"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_latest_staleness", b"_latest_staleness", "clock_gap", b"clock_gap", "gradients_applied", b"gradients_applied", "gradients_computed", b"gradients_computed", "gradients_dropped", b"gradients_dropped", "gradients_duplicate", b"gradients_duplicate", "gradients_fenced", b"gradients_fenced", "gradients_lost", b"gradients_lost", "gradients_partial", b"gradients_partial", "gradients_rolled_back", b"gradients_rolled_back", "latest_staleness", b"latest_staleness", "loss", b"loss", "samples_applied", b"samples_applied", "samples_computed", b"samples_computed", "samples_dropped", b"samples_dropped", "samples_fenced", b"samples_fenced", "samples_lost", b"samples_lost", "samples_partial", b"samples_partial", "samples_rolled_back", b"samples_rolled_back", "seconds", b"seconds", "staleness", b"staleness"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_latest_staleness", b"_latest_staleness"]) -> typing.Literal["latest_staleness"] | None: ...
 
 global___Counters = Counters

@@ -22,7 +22,7 @@ from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.jobs import decode_replica, encode_replica
 from paramserver.wire.numbers import finite, named, whole
 
-_GRADIENTS = ("computed", "applied", "dropped", "fenced", "partial", "lost", "duplicate")
+_GRADIENTS = ("computed", "applied", "dropped", "fenced", "partial", "lost", "rolled_back", "duplicate")
 _SAMPLES = _GRADIENTS[:-1]
 _OUTCOMES = {
     Outcome.APPLIED: pb.OUTCOME_APPLIED,

@@ -13,7 +13,7 @@ def test_a_job_ends_well_when_it_reaches_its_target(launcher, engine):
     assert summary["validation"][-1]["accuracy"] >= 0.8
     assert summary["accuracy"] > 0.7
     samples = summary["samples"]
-    ends = ("applied", "dropped", "fenced", "partial", "lost")
+    ends = ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
     assert samples["computed"] == sum(samples[end] for end in ends)
     assert len(set(summary["versions"])) == 1, "every shard ends after the same round"
     [note] = summary["notes"]

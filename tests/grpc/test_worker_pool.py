@@ -174,7 +174,9 @@ def test_a_thread_that_fails_ends_the_job_with_its_sentence(
         assert status is not None
         assert status.reason == f"Replica 1 failed: {sentence}"
     samples = totals(status, "samples")
-    ends = [samples.get(name, 0) for name in ("applied", "dropped", "fenced", "partial", "lost")]
+    ends = [
+        samples.get(name, 0) for name in ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
+    ]
     assert samples["computed"] == sum(ends)
     assert server.wait() == 1
 
@@ -266,7 +268,7 @@ def test_a_target_that_is_reached_ends_the_job_well_for_all(server: ServerProces
         one.score(Score("test", 1, -1, 0.5, 0.5, 40))
         assert server.wait() == 0
     counts = totals(status, "gradients")
-    ends = ("applied", "dropped", "fenced", "partial", "lost")
+    ends = ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
     assert counts["computed"] == sum(counts.get(end, 0) for end in ends)
     assert counts.get("lost", 0) <= len(status.members), "one each may be under way"
     if consistency == "sync":

@@ -57,6 +57,7 @@ def test_counts_of_all_replicas_are_summed():
     summary = summary_of([member(0, "worker0/0", one), member(1, "worker0/1", two)])
     assert summary["gradients"] == {
         "computed": 5, "applied": 4, "dropped": 1, "duplicate": 1, "fenced": 0, "partial": 0, "lost": 0,
+        "rolled_back": 0,
     }  # fmt: skip
     assert summary["samples"]["applied"] == 40
     assert summary["samples_per_second"] == 20.0

@@ -51,6 +51,34 @@ def test_a_retry_that_comes_after_its_own_death_is_a_new_incarnation():
     assert members.beat(beat(0, 2), now=12)
 
 
+def test_a_process_that_was_fenced_goes_on_counting_and_its_successor_begins_anew():
+    members = members_of(JOB, "a", "b")
+
+    def applied():
+        return members.statuses(now=0)[0].counters.gradients.get("applied", 0)
+
+    def says(incarnation, count, now):
+        counters = Counters(gradients={"applied": count})
+        assert members.beat(Beat(Replica(0, incarnation), 1, 0, Phase.PULL, counters), now)
+
+    says(1, 5, now=1)
+    members.expire(11)
+    assert applied() == 5
+    assert members.join("a", "a-2", now=12, incarnation=1) == (Replica(0, 2), True)
+    assert applied() == 5, "it is the same process, which says all of it again"
+    says(2, 7, now=13)
+    members.expire(23)
+    assert members.join("a", "a-3", now=24) == (Replica(0, 3), True)
+    says(3, 1, now=25)
+    assert applied() == 8, "another process begins at 0"
+    again = Membership(JOB)
+    again.restore(members.records(), now=30)
+    members = again
+    assert applied() == 8
+    says(3, 2, now=31)
+    assert applied() == 9
+
+
 def test_a_retry_of_a_join_is_a_sign_of_life():
     members = members_of(JOB, "a")
     members.join("a", "a-1", now=9)

@@ -7,12 +7,14 @@ import pytest
 
 from paramserver.errors import RequestError
 from paramserver.events import (
+    Counters,
     Cut,
     JobRecord,
     JobSpec,
     Kept,
     MemberRecord,
     Outcome,
+    Score,
     Snapshot,
     Standing,
     TensorSpec,
@@ -20,6 +22,7 @@ from paramserver.events import (
 )
 from paramserver.placement import place, rows
 from paramserver.storage import (
+    MetricsWriter,
     checkpoint_folder,
     finish_checkpoint,
     newest_checkpoint,
@@ -27,6 +30,7 @@ from paramserver.storage import (
     read_job_record,
     remove_old,
     resumed,
+    seconds_trained,
     write_cut,
     write_job_record,
 )
@@ -131,14 +135,28 @@ def test_a_final_checkpoint_is_none_to_go_on_from(tmp_path):
         read_cut(tmp_path, 0, slices(0, 1))
 
 
+COUNTERS = Counters(
+    {"computed": 9, "applied": 8, "dropped": 1},
+    {"computed": 90, "applied": 80, "dropped": 10},
+    {0: 7, 3: 1},
+    {-1: 1, 0: 8},
+    {"compute": 1.5},
+    0.25,
+    0,
+)
 RECORD = JobRecord(
     JOB,
     generation=2,
     orders=40,
     sealed=True,
-    members=(MemberRecord(0, "worker0/0", "abc", 3, Standing.DEAD, True, 2, 17, 90),),
+    members=(
+        MemberRecord(0, "worker0/0", "abc", 3, Standing.DEAD, True, 2, 17, 90),
+        MemberRecord(1, "worker0/1", "abd", 1, Standing.LIVE, False, 0, 9, 90, COUNTERS, COUNTERS),
+    ),
     kept=Kept(6, 4, {0: 5, 1: 6}),
     cuts=7,
+    scores=(Score("validation", 12, 12, 0.5, 0.75, 100),),
+    seconds=2.5,
 )
 
 
@@ -150,6 +168,24 @@ def test_a_record_comes_back(tmp_path, record):
 
 def test_a_new_start_is_no_restart():
     assert resumed(RECORD).members[0].restarts == -1
+
+
+def test_what_a_checkpoint_does_not_have_is_rolled_back_at_a_new_start():
+    member = resumed(RECORD).members[1]
+    assert member.counters == Counters()
+    # Of 18 gradients 2 were dropped; 3 steps of 9 are not in the checkpoint, with 10 samples each.
+    assert member.earlier.gradients == {"computed": 18, "applied": 13, "dropped": 2, "rolled_back": 3}
+    assert member.earlier.samples == {"computed": 180, "applied": 130, "dropped": 20, "rolled_back": 30}
+
+
+def test_time_goes_on_over_the_end_of_a_coordinator(tmp_path):
+    write_job_record(tmp_path, RECORD)
+    assert 2.5 <= seconds_trained(tmp_path, RECORD, goes_on=True) < 60
+    assert seconds_trained(tmp_path, RECORD, goes_on=False) == 2.5
+    with MetricsWriter(tmp_path / "metrics.jsonl") as metrics:
+        metrics.append({"kind": "progress", "seconds": 3.5})
+    assert seconds_trained(tmp_path, RECORD, goes_on=False) == 3.5
+    assert seconds_trained(tmp_path, replace(RECORD, seconds=0.0), goes_on=False) == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": 9}'])

@@ -84,6 +84,46 @@ def test_the_loss_is_the_mean_of_recent_steps() -> None:
     assert tally.counters(now=0.0).loss == math.inf
 
 
+def tally_of(*samples: int) -> Tally:
+    """Return a tally of so many steps, from clock 0, that were all applied."""
+    tally = Tally(now=0.0)
+    for clock, each in enumerate(samples):
+        tally.computed(each, 1.0, clock)
+        tally.decided(APPLIED)
+    return tally
+
+
+def test_what_is_applied_after_a_checkpoint_is_rolled_back_with_it() -> None:
+    tally = tally_of(8, 8, 8, 4, 8, 8)
+    tally.begin_anew(2, rolled_back=True)
+    assert tally.counters(0.0).gradients == {"computed": 6, "applied": 2, "rolled_back": 4}
+    assert tally.counters(0.0).samples == {"computed": 44, "applied": 16, "rolled_back": 28}
+    tally.computed(8, 1.0, 2)
+    tally.decided(APPLIED)
+    tally.begin_anew(1, rolled_back=True)
+    assert tally.counters(0.0).gradients == {"computed": 7, "applied": 1, "rolled_back": 6}
+    tally.begin_anew(1, rolled_back=True)
+    assert tally.counters(0.0).samples == {"computed": 52, "applied": 8, "rolled_back": 44}
+
+
+def test_a_death_rolls_nothing_back() -> None:
+    tally = tally_of(8, 8)
+    tally.begin_anew(1, rolled_back=False)
+    assert tally.counters(0.0).gradients == {"computed": 2, "applied": 2}
+
+
+@pytest.mark.parametrize(("clock", "name"), [(2, "lost"), (3, "applied")])
+def test_a_buffered_push_is_lost_unless_the_checkpoint_has_it(clock: int, name: str) -> None:
+    tally = tally_of(8, 8)
+    tally.computed(8, 1.0, 2)
+    tally.decided(BUFFERED)
+    tally.begin_anew(clock, rolled_back=True)
+    tally.pulled(0, Verdict(Outcome.APPLIED) if clock == 3 else None)
+    gradients = tally.counters(0.0).gradients
+    expected = {"applied": 3} if name == "applied" else {"applied": 2, "lost": 1}
+    assert gradients == {"computed": 3, **expected}
+
+
 @given(st.lists(st.tuples(st.sampled_from([*Outcome, None]), st.integers(1, 64)), max_size=40))
 def test_every_sample_ends_up_as_one_thing(pushes: list[tuple[Outcome | None, int]]) -> None:
     tally = Tally(now=0.0)
@@ -94,6 +134,8 @@ def test_every_sample_ends_up_as_one_thing(pushes: list[tuple[Outcome | None, in
         tally.lost()
     counters = tally.counters(now=0.0)
     for counts in (counters.gradients, counters.samples):
-        ends = [counts.get(name, 0) for name in ("applied", "dropped", "fenced", "partial", "lost")]
+        ends = [
+            counts.get(name, 0) for name in ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
+        ]
         assert counts.get("computed", 0) == sum(ends)
     assert counters.samples.get("computed", 0) == sum(samples for _, samples in pushes)

@@ -40,8 +40,8 @@ JOB = ev.JobSpec(
 SLICES = (ev.Slice("a", 0, 1, 0), ev.Slice("b", 1, 3, 1))
 REPLICA = ev.Replica(3, 2)
 COUNTERS = ev.Counters(
-    gradients=dict(zip(replicas._GRADIENTS, range(1, 8), strict=True)),
-    samples=dict(zip(replicas._SAMPLES, range(11, 17), strict=True)),
+    gradients=dict(zip(replicas._GRADIENTS, range(1, 9), strict=True)),
+    samples=dict(zip(replicas._SAMPLES, range(11, 17 + 1), strict=True)),
     staleness={0: 3, 2: 1},
     clock_gap={-1: 2, 4: 5},
     seconds={"compute": 1.25, "wait": 0.5},
