@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from paramserver.events import PHASES, Counters, JobStatus, Score
+from paramserver.events import PHASES, Counters, JobStatus, Score, Visits
 
 GRADIENT_NAMES = ("computed", "applied", "dropped", "duplicate", "fenced", "partial", "lost", "rolled_back")
 """What a summary says of gradients; ``duplicate`` is beside the sum."""
@@ -21,6 +21,9 @@ SAMPLE_NAMES = ("computed", "applied", "dropped", "fenced", "partial", "lost", "
 """What a summary says of samples."""
 
 _DECIDED = ("applied", "dropped", "fenced", "partial", "rolled_back")
+
+EPOCHS_NAMED_MAX = 100
+"""Of how many epochs that not every sample was seen in, or some twice, a summary says so."""
 
 EIGHTHS = 8
 """A summary's percentages are whole eighths: binary floats hold them exactly, so that they sum to 100.0."""
@@ -89,6 +92,7 @@ def summarise(
         "generation": status.generation,
         "gradients": account(total.gradients, GRADIENT_NAMES),
         "samples": samples,
+        "visits": visitation(status),
         "staleness": {**_distribution(total.staleness), "bound": staleness_bound(consistency, replicas)},
         "clock_gap": {**_distribution(total.clock_gap), "bound": bound},
         "time_budget": _time_budget(status),
@@ -133,6 +137,44 @@ def merge_counters(many: Iterable[Counters]) -> Counters:
         {name: math.fsum(values) for name, values in seconds.items()},
         math.fsum(losses) / len(losses) if losses else math.nan,
     )
+
+
+def visitation(status: JobStatus) -> dict[str, Any] | None:
+    """Say of how many samples a gradient was applied, over all epochs of a job.
+
+    Returns:
+        ``share`` is ``seen`` over ``samples``, which is those of all epochs: 1.0 exactly where none was left
+        out. ``unseen`` are the others, ``refused`` those among them whose gradient was dropped, ``repeated``
+        those that were done again after the weights went back to a checkpoint. ``epochs`` names the epochs
+        where one of these is not 0, the newest hundred of them. None where replicas chose their own samples.
+    """
+    job, visits = status.job, status.visits
+    if job is None or not visits:
+        return None
+    samples, seen = job.epochs * visits[0].samples, sum(one.seen for one in visits)
+    return {
+        "epochs_begun": len(visits),
+        "samples": samples,
+        "seen": seen,
+        "share": seen / samples,
+        "unseen": samples - seen,
+        "refused": sum(one.refused for one in visits),
+        "repeated": sum(one.repeated for one in visits),
+        "epochs": [visits_record(one) for one in visits if one.unseen or one.repeated][-EPOCHS_NAMED_MAX:],
+    }
+
+
+def visits_record(visits: Visits) -> dict[str, int | float]:
+    """Return what became of one epoch's samples, as JSON values."""
+    return {
+        "epoch": visits.epoch,
+        "samples": visits.samples,
+        "seen": visits.seen,
+        "share": visits.seen / visits.samples,
+        "unseen": visits.unseen,
+        "refused": visits.refused,
+        "repeated": visits.repeated,
+    }
 
 
 def account(counts: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:

@@ -29,6 +29,18 @@ def check_job(spec: JobSpec) -> Consistency:
         raise RequestError(
             f"A job needs 1 <= replicas <= replicas_max, but has {spec.replicas} and {spec.replicas_max}."
         )
+    if min(spec.samples, spec.batch - 1, spec.epochs - 1, *spec.shares) < 0:
+        raise RequestError("A job needs samples >= 0, batch >= 1, epochs >= 1, and shares >= 0.")
+    if spec.samples and not spec.shares and spec.replicas_max > spec.samples:
+        raise RequestError(
+            f"{spec.samples} samples are too few for as many as {spec.replicas_max} replicas: one would get "
+            "none. Lower replicas_max."
+        )
+    if spec.shares and (len(spec.shares), sum(spec.shares)) != (spec.replicas, spec.samples):
+        raise RequestError(
+            f"The shares of a job are one for each of its {spec.replicas} replicas, and together its "
+            f"{spec.samples} samples, but they are {len(spec.shares)} with {sum(spec.shares)}."
+        )
     if spec.on_death not in ("restart", "drop"):
         raise RequestError(f"on_death is 'restart' or 'drop', not '{spec.on_death}'.")
     for name in ("lease_seconds", "step_timeout_seconds", "start_timeout_seconds"):

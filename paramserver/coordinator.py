@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paramserver import events as ev
 from paramserver.admission import check_job
 from paramserver.consistency import Consistency
+from paramserver.dealing import Dealing
 from paramserver.errors import Fault, RequestError
 from paramserver.membership import Membership
 from paramserver.placement import UNBALANCED_RATIO, bytes_per_shard, imbalance, place
@@ -44,12 +45,17 @@ class _Job:
     rounds: Rounds
     recovery: Recovery
     joins: Joins
+    dealing: Dealing
     sealed: bool = False
     staged: dict[str, set[int]] = field(default_factory=dict)  # initialiser -> shards
 
     def updates(self) -> int:
         """Return how far the job has come, for the rhythm of its checkpoints."""
         return self.rounds.closed if self.rule.gathers else self.members.steps_done()
+
+    def rounds_closed(self) -> int | None:
+        """Return how many rounds are closed; None in a mode without."""
+        return self.rounds.closed if self.rule.gathers else None
 
 
 class Coordinator:
@@ -87,6 +93,7 @@ class Coordinator:
         job.members.restore(record.members, now)
         if record.over:
             self._ended, self._is_final_kept = "", True
+        job.dealing.epochs.restore(record.dealt)
         job.sealed = record.sealed
         self._scores.extend(record.scores)
         job.recovery.restore(record, range(self._servers_expected), now)
@@ -109,6 +116,8 @@ class Coordinator:
                 effects = self._refusing(event.request, lambda: self._join(event, now))
             case ev.LeaveReceived():
                 effects = self._refusing(event.request, lambda: self._leave(event, now))
+            case ev.PartAsked():
+                effects = self._refusing(event.request, lambda: self._part(event, now))
             case ev.HeartbeatReceived():
                 effects = self._heartbeat(event, now)
             case ev.Contributed() | ev.Staged() | ev.OrderHandled():
@@ -156,7 +165,7 @@ class Coordinator:
             )
         replica, changed = job.members.join(event.name, event.attempt, now, event.incarnation)
         if changed:
-            return effects + self._announce_join(job, event.request, replica)
+            return effects + self._announce_join(job, event.request, replica) + self._admit(job)
         if job.recovery.is_interrupted:
             job.joins.hold(event.request, replica)
             return effects
@@ -169,15 +178,17 @@ class Coordinator:
 
     def _fix_job(self, spec: ev.JobSpec, now: float) -> _Job:
         rule = check_job(spec)
+        members = Membership(spec)
         self._job = _Job(
             spec,
             rule,
             place(spec.tensors, self._shards),
-            Membership(spec),
+            members,
             now,
             Rounds(rule, self._shards),
             Recovery(spec, self._shards, now),
             Joins(self._shards),
+            Dealing(spec, members, self._shards),
         )
         return self._job
 
@@ -198,19 +209,50 @@ class Coordinator:
             )
         return effects
 
-    def _announce_join(self, job: _Job, request: int, replica: ev.Replica) -> Effects:
+    def _announce_join(self, job: _Job, request: int | None, replica: ev.Replica) -> Effects:
         member = job.members.member(replica.rank)
-        if member.late:
+        if member.late and member.live:
             job.rounds.admit_late(replica.rank, alone=job.members.required_count == 1)
         effects = self._order_membership(job, replica.rank)
         job.joins.announce(self._orders, request, replica)
         return effects
 
+    def _part(self, event: ev.PartAsked, now: float) -> Effects:
+        job = self._known_job()
+        if self._ended is not None:
+            return [ev.Ended(event.request, self._ended)]
+        if job.recovery.is_interrupted:
+            return [ev.Unavailable(event.request, "A server was lost, and the job waits for it.")]
+        job.members.check(event.replica)
+        generation = job.recovery.generation
+        if event.generation != generation:
+            return [ev.PartGiven(event.request, None, generation=generation)]
+        answer, entering = job.dealing.answer(event, job.joins.begins_at(event.replica))
+        # Where no step is ever done again, what a replica does next is to be known for good.
+        self._has_news |= job.spec.has_journal and answer.dealt is not None
+        return [replace(answer, generation=generation), *self._enter(job, entering)]
+
+    def _admit(self, job: _Job) -> Effects:
+        """Let newcomers in who need not wait for the next epoch."""
+        return self._enter(job, job.dealing.admit()) if self._ended is None else []
+
+    def _enter(self, job: _Job, ranks: list[int]) -> Effects:
+        effects: Effects = []
+        for rank in ranks:
+            job.members.enter(rank)
+            replica = ev.Replica(rank, job.members.member(rank).incarnation)
+            effects += self._announce_join(job, None, replica)
+        return effects
+
     def _handled(self, job: _Job, report: ev.OrderHandled, now: float) -> Effects:
         if job.recovery.handled(report):
             return self._go_on(job, now)
+        effects = self._admit(job) if job.dealing.handled(report) else []
         if job.rounds.handled(report.number, report.shard):
-            return self._close_round(job, now) + self._end_if_done(job)
+            effects += self._close_round(job, now)
+        return effects + self._announced(job, report) + self._end_if_done(job)
+
+    def _announced(self, job: _Job, report: ev.OrderHandled) -> Effects:
         joined = job.joins.handled(report)
         if joined is None:
             return []
@@ -243,14 +285,15 @@ class Coordinator:
     def _leave(self, event: ev.LeaveReceived, now: float) -> Effects:
         job = self._known_job()
         answer = ev.Acknowledged(event.request)
-        if event.generation < job.recovery.generation and not event.failure:
+        if event.generation < job.recovery.generation and not event.failure and not event.goes:
             return [answer]  # what it has done is void; it hears of that with its next heartbeat
-        if not job.members.leave(event.replica, event.counters) or self._ended is not None:
+        if not job.members.leave(event.replica, event.counters, event.goes) or self._ended is not None:
             return [answer]
         if event.failure:
             return [answer, *self._end(f"Replica {event.replica.rank} failed: {event.failure}")]
         effects: Effects = [answer, *self._order_membership(job, event.replica.rank)]
         job.rounds.leave(event.replica.rank, self._orders)
+        job.dealing.gone(event.replica.rank, self._orders)
         return effects + self._close_round(job, now) + self._end_if_done(job)
 
     def _heartbeat(self, event: ev.HeartbeatReceived, now: float) -> Effects:
@@ -283,6 +326,8 @@ class Coordinator:
             what = "Waiting for its restart." if restart else "Going on without it."
             effects.append(ev.Noted(f"{death.reason} {what}", death.rank))
             effects += self._order_membership(job, death.rank)
+            if not job.members.counts(death.rank):
+                job.dealing.gone(death.rank, self._orders)
         failure = job.members.overdue(now) or self._late_start(job, now)
         if failure:
             return effects + self._end(failure)
@@ -297,11 +342,19 @@ class Coordinator:
         return f"Every replica joined ({job.spec.replicas}), but none initialised the weights {waited}."
 
     def _end_if_done(self, job: _Job) -> Effects:
-        if not job.members.finished() or job.rounds.waits_for_leavers or job.recovery.is_interrupted:
+        if not job.members.finished() or job.rounds.waits_for_leavers or self._ended is not None:
             return []
+        if job.recovery.is_interrupted or job.dealing.goes_on:
+            return []
+        if entering := self._admit(job):
+            return entering
         dropped = job.members.dropped()
         if dropped and len(dropped) == len(job.members):
             return self._end("Every replica is dead.")
+        if left := job.dealing.epochs.left:
+            return self._end(
+                f"Every replica has left, and {left} of {job.spec.epochs} epochs have not been begun."
+            )
         return self._end("")
 
     def _end_if_reached(self, score: ev.Score) -> Effects:
@@ -331,6 +384,10 @@ class Coordinator:
             return []
         match report:
             case ev.Contributed():
+                if report.refusal:
+                    job.dealing.epochs.refuse(report.rank, report.round)
+                if not job.rule.gathers:
+                    return []
                 job.rounds.contribute(report)
                 return self._close_round(job, now)
             case ev.Staged():
@@ -416,6 +473,7 @@ class Coordinator:
         clocks = kept.clocks
         if job.rule.gathers:  # what was gathered of the open round is void
             clocks = {rank: min(clock, kept.rounds) for rank, clock in clocks.items()}
+        job.dealing.lose(job.rounds_closed())
         job.members.revive(clocks, now, self._grace_seconds)
         self._grace_seconds, self._has_news = 0.0, True
         job.rounds = Rounds(job.rule, self._shards, kept.rounds)
@@ -445,6 +503,7 @@ class Coordinator:
     def _go_on(self, job: _Job, now: float) -> Effects:
         """Answer those who waited for the generation to begin everywhere."""
         clocks = job.recovery.clocks()
+        job.dealing.roll_back(dict(clocks))
         for member in job.members.members():
             replica = ev.Replica(member.rank, member.incarnation)
             job.joins.begins(replica, clocks[member.rank])
@@ -452,6 +511,7 @@ class Coordinator:
             self._granted(job, request, replica, clocks[replica.rank])
             for request, replica in job.joins.take_all()
         ]
+        effects += self._admit(job)
         return effects + self._close_round(job, now) + self._end_if_done(job)
 
     def _remember(self) -> Effects:
@@ -473,6 +533,7 @@ class Coordinator:
                     recovery.cuts,
                     self._ended == "" and self._is_final_kept,
                     tuple(self._scores),
+                    dealt=job.dealing.epochs.record(),
                 )
             )
         ]
@@ -522,6 +583,7 @@ class Coordinator:
             job.rounds.closed if job else 0,
             job.members.statuses(now) if job else (),
             tuple(self._scores),
+            job.dealing.visits(job.rounds_closed()) if job else (),
         )
 
     def _known_job(self) -> _Job:

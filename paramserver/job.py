@@ -49,6 +49,8 @@ class Job:
         shards: shards of each server, >= 1.
         workers: worker processes, >= 1.
         threads: replicas (one thread each) of each worker, >= 1.
+        replicas_max: how many replicas there may be in all, with those that join later; 0: 64 more than
+            there are at the beginning.
         optimizer: such as ``sgd``, ``momentum:0.9`` or ``adam+decay:0.01``.
         lr: learning rate per update; 0 chooses the optimizer's usual one.
         schedule: such as ``constant``, ``cosine`` (down to 0 at the end of the job) or ``warmup:5%+cosine``.
@@ -87,6 +89,7 @@ class Job:
     shards: int = 2
     workers: int = 2
     threads: int = 2
+    replicas_max: int = 0
     optimizer: str = "adam"
     lr: float = 0.0
     schedule: str = "cosine"
@@ -154,7 +157,7 @@ class Job:
             versions_total=max(steps) if gathers else sum(steps),
             seed=self.seed,
             replicas=self.replicas,
-            replicas_max=self.replicas,
+            replicas_max=self.replicas_max or self.replicas + USUAL_NEWCOMERS,
             on_death=self.on_death,
             lease_seconds=self.lease_seconds,
             step_timeout_seconds=self.step_timeout,
@@ -185,6 +188,9 @@ epochs and a cosine."""
 EVERY_UPDATES_MAX = 1 << 40
 """No job has so many updates, and the wire carries more."""
 
+USUAL_NEWCOMERS = 64
+"""How many replicas may join beside those of the beginning where a job states no limit."""
+
 USUAL_STEPS = 100
 """The steps of each replica of a problem where a job states none."""
 
@@ -194,6 +200,7 @@ _LEAST = {
     "shards": 1,
     "workers": 1,
     "threads": 1,
+    "replicas_max": 0,
     "batch": 1,
     "epochs": 1,
     "seed": 0,
@@ -331,6 +338,11 @@ def _check(job: Job) -> None:
         raise RequestError(
             "The sequential engine has no threads or shards whose work could be recorded. Leave 'trace' "
             "out, or choose another engine."
+        )
+    if 0 < job.replicas_max < job.replicas:
+        raise RequestError(
+            f"'replicas_max' must be at least the {job.replicas} replicas of the beginning (workers times "
+            f"threads), or 0 for the usual limit, but it is {job.replicas_max}."
         )
     parse_split(job.split)
     parse_checkpoint_every(job.checkpoint_every)

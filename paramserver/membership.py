@@ -7,6 +7,9 @@ time has run out; *left* when it has said that it is done. What a death means is
   incarnation; until ``restart_timeout_seconds`` have passed, and no more than ``restarts_max`` times.
 * ``drop``: it counts no more, at once.
 
+Where the coordinator deals out samples, whoever joins after the start does not count before it *enters*: when
+there is something for it to do.
+
 Either way the dead incarnation is fenced: if it wakes up, nothing that it sends has an effect.
 """
 
@@ -42,10 +45,12 @@ class _Rank:
     heard: float
     standing: Standing = Standing.LIVE
     late: bool = False
+    entered: bool = True
     restarts: int = 0
     clock: int = 0
     steps: int = 0
     phase: Phase = Phase.IDLE
+    rewound: bool = False  # to a checkpoint, and has not joined again since
     moved: float = 0.0  # when its clock or phase last changed
     died: float = 0.0
     counters: Counters = field(default_factory=Counters)
@@ -98,6 +103,7 @@ class Membership:
         if rank is None:
             return Replica(self._newcomer(name, attempt, now), 1), True
         member = self._ranks[rank]
+        member.rewound = False
         if member.attempt == attempt and member.standing is not Standing.DEAD:
             member.heard = now
             return Replica(rank, member.incarnation), False
@@ -109,35 +115,52 @@ class Membership:
             )
         fenced = incarnation
         if member.standing is Standing.DEAD:
-            member.late = self.started and self._job.on_death == "drop"
+            member.late = self.started and (self._job.on_death == "drop" or not member.entered)
             # Its incarnation was raised when it died.
             if attempt == member.attempt:
                 fenced = member.incarnation - 1
         else:
-            member.late = self.started and member.standing is Standing.LEFT
+            member.late = self.started and (member.standing is Standing.LEFT or not member.entered)
             self._fence(member)
         # The very process that was fenced goes on counting where it was.
         member.counters = member.earlier.pop(fenced, member.counters)
+        member.entered = not (member.late and self._job.samples)
         member.attempt, member.heard, member.moved = attempt, now, now
         member.phase = Phase.IDLE
         self._stand(member, Standing.LIVE)
         return Replica(rank, member.incarnation), True
 
-    def leave(self, replica: Replica, counters: Counters) -> bool:
-        """Note that a replica is done; return False if it had left before.
+    def check(self, replica: Replica) -> None:
+        """Refuse who is no member.
 
         Raises:
             RequestError: there is no such replica, or it is fenced.
         """
-        member = self._ranks.get(replica.rank)
-        if member is None or replica.incarnation != member.incarnation or member.standing is Standing.DEAD:
-            raise RequestError(
-                f"Replica {replica.rank}, incarnation {replica.incarnation}, is not a member of this job.",
-                Fault.UNKNOWN,
-            )
+        self._known(replica)
+
+    def enter(self, rank: int) -> None:
+        """Let a newcomer count from now on."""
+        member = self._ranks[rank]
+        member.entered = True
+        self._stand(member, member.standing)
+
+    def leave(self, replica: Replica, counters: Counters, goes: bool = False) -> bool:
+        """Note that a replica is done; return False if it had left before.
+
+        Args:
+            replica: who.
+            counters: what it has done.
+            goes: it leaves before its last step, and does not come back to do anything again.
+
+        Raises:
+            RequestError: there is no such replica, or it is fenced.
+        """
+        member = self._known(replica)
         if member.standing is Standing.LEFT:
             return False
         member.counters, member.phase = counters, Phase.IDLE
+        if goes:
+            member.steps = max(member.steps, member.clock + 1)  # whatever it has done, it is not all
         self._stand(member, Standing.LEFT)
         return True
 
@@ -150,7 +173,9 @@ class Membership:
             if (beat.clock, beat.phase) != (member.clock, member.phase):
                 member.moved = now
             member.heard = now
-            member.clock, member.steps, member.phase = beat.clock, beat.steps, beat.phase
+            member.phase = beat.phase
+            if not member.rewound:  # else it speaks of steps that are void
+                member.clock, member.steps = beat.clock, beat.steps
             member.counters = beat.counters
         return member.standing is not Standing.DEAD
 
@@ -177,7 +202,7 @@ class Membership:
         """Return why the job cannot wait for a restart any longer, as a sentence; empty if it can."""
         if self._job.on_death != "restart":
             return ""
-        for member in self._ranks.values():
+        for member in (self._ranks[rank] for rank in self.required()):
             who = f"replica {member.rank} ({member.name})"
             if member.restarts > self._job.restarts_max:
                 return f"The job gave up: {who} needed more than {self._job.restarts_max} restarts."
@@ -193,7 +218,7 @@ class Membership:
             times += [
                 member.died + self._job.restart_timeout_seconds
                 for member in self._ranks.values()
-                if member.standing is Standing.DEAD
+                if member.standing is Standing.DEAD and member.entered
             ]
         return min(times, default=None)
 
@@ -219,6 +244,7 @@ class Membership:
                 member.steps,
                 member.counters,
                 merge_counters(member.earlier.values()),
+                member.entered,
             )
             for member in self._ranks.values()
         )
@@ -228,7 +254,7 @@ class Membership:
         for record in records:
             member = _Rank(record.rank, record.name, record.attempt, record.incarnation, heard=now)
             member.late, member.restarts, member.moved = record.late, record.restarts, now
-            member.clock, member.steps = record.clock, record.steps
+            member.clock, member.steps, member.entered = record.clock, record.steps, record.entered
             member.counters, member.earlier = record.counters, {0: record.earlier}
             self._ranks[record.rank] = member
             self._by_name[record.name] = record.rank
@@ -252,6 +278,7 @@ class Membership:
                 self._stand(member, Standing.LIVE)
             if member.standing is not Standing.LEFT:
                 member.clock, member.phase = clocks.get(member.rank, 0), Phase.IDLE
+                member.rewound = True
             member.heard = member.moved = member.died = now + grace_seconds
 
     def steps_done(self) -> int:
@@ -261,6 +288,20 @@ class Membership:
     def required(self) -> list[int]:
         """Return the ranks that count: the live ones, and under ``restart`` the dead ones, too."""
         return sorted(self._counting)
+
+    def waiting(self) -> list[int]:
+        """Return the ranks that live and have not entered, ascending."""
+        return sorted(member.rank for member in self._living() if not member.entered)
+
+    def present(self) -> list[int]:
+        """Return the ranks that take part in what begins now, ascending: before the start all expected."""
+        if not self.started:
+            return list(range(self._job.replicas))
+        return sorted(self._counting.union(self.waiting()))
+
+    def clocks(self) -> dict[int, int]:
+        """Return the clock of every rank, as it was heard."""
+        return {member.rank: member.clock for member in self._ranks.values()}
 
     @property
     def required_count(self) -> int:
@@ -315,9 +356,11 @@ class Membership:
                 Fault.EXHAUSTED,
             )
         rank = len(self._ranks)
-        self._ranks[rank] = _Rank(rank, name, attempt, 1, heard=now, late=self.started, moved=now)
-        self._counting.add(rank)
+        member = _Rank(rank, name, attempt, 1, heard=now, late=self.started, moved=now)
+        member.entered = not (member.late and self._job.samples)
+        self._ranks[rank] = member
         self._by_name[name] = rank
+        self._stand(member, Standing.LIVE)
         if len(self._ranks) == self._job.replicas:
             self.started = True
         return rank
@@ -325,7 +368,16 @@ class Membership:
     def _stand(self, member: _Rank, standing: Standing) -> None:
         member.standing = standing
         waits = standing is Standing.LIVE or (standing is Standing.DEAD and self._job.on_death == "restart")
-        (self._counting.add if waits else self._counting.discard)(member.rank)
+        (self._counting.add if waits and member.entered else self._counting.discard)(member.rank)
+
+    def _known(self, replica: Replica) -> _Rank:
+        member = self._ranks.get(replica.rank)
+        if member is None or replica.incarnation != member.incarnation or member.standing is Standing.DEAD:
+            raise RequestError(
+                f"Replica {replica.rank}, incarnation {replica.incarnation}, is not a member of this job.",
+                Fault.UNKNOWN,
+            )
+        return member
 
     def _fence(self, member: _Rank) -> None:
         """Raise the incarnation, so that nothing of the old one counts any more."""

@@ -163,8 +163,14 @@ class Joins:
         self._begins_at: dict[Replica, int] = {}
         self._held: list[tuple[int, Replica]] = []  # until a generation has begun everywhere
 
-    def announce(self, order: int, request: int, replica: Replica) -> None:
-        """Let a join wait until every shard has handled the order that announces it."""
+    def announce(self, order: int, request: int | None, replica: Replica) -> None:
+        """Let a join wait until every shard has handled the order that announces it.
+
+        Args:
+            order: its number.
+            request: to be answered then; None for a newcomer that has joined before, and enters now.
+            replica: who joins.
+        """
         self._pending[order] = _Join(replica, request, self._shards)
 
     def hold(self, request: int, replica: Replica) -> None:
@@ -178,6 +184,12 @@ class Joins:
                 join.requests.append(request)
                 return None
         return self._begins_at[replica]
+
+    def begins_at(self, replica: Replica) -> int | None:
+        """Return the clock at which a replica begins; None while not every shard has heard of it."""
+        if any(join.replica == replica for join in self._pending.values()):
+            return None
+        return self._begins_at.get(replica)
 
     def handled(self, report: OrderHandled) -> tuple[Replica, tuple[int, ...], list[int]] | None:
         """Note that a shard has handled an order.
@@ -209,7 +221,7 @@ class Joins:
 
 
 class _Join:
-    def __init__(self, replica: Replica, request: int, shards: int) -> None:
+    def __init__(self, replica: Replica, request: int | None, shards: int) -> None:
         self.replica = replica
-        self.requests = [request]
+        self.requests = [] if request is None else [request]
         self.clocks: dict[int, int] = {}  # of the rank, on the shards that have handled it

@@ -367,7 +367,7 @@ class Shard:
         self._roll.pushed(push, verdict)
         self._count(verdict)
         effects: Effects = [ev.PushAnswered(push.request, verdict)]
-        if gathers:
+        if gathers or push.refusal:
             report = ev.Contributed(self.index, push.sequence, rank, push.samples, push.refusal)
             effects.append(ev.Reported(report))
         return effects + self._wake()

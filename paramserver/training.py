@@ -7,6 +7,7 @@ one at the clock that it was told.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -64,19 +65,19 @@ class Step(Generic[BatchT]):
     """The work of a replica.
 
     Attributes:
-        batch_at: returns the batch of a clock; the same one whenever it is asked.
+        batch_at: returns the batch of a clock, the same one whenever it is asked; None after the last one.
         gradient: takes weights and a batch; returns mean loss, mean gradient by key, and the samples. The
             weights are arrays, and ``RowValues`` of the tables whose rows were named.
         rows: names the rows of tables that a batch reads, so that only these are pulled.
     """
 
-    batch_at: Callable[[int], BatchT]
+    batch_at: Callable[[int], BatchT | None]
     gradient: Callable[[Mapping[str, Any], BatchT], tuple[float, Gradients, int]]
     rows: Callable[[BatchT], RowsByKey] = all_rows
 
 
 def training(
-    step: Step[Any], steps: int, start_clock: int = 0
+    step: Step[Any], steps: int | None = None, start_clock: int = 0
 ) -> Generator[Pull | Push, Pulled | Verdict, None]:
     """Train one replica from a clock to the end.
 
@@ -85,7 +86,7 @@ def training(
 
     Args:
         step: how a gradient is made.
-        steps: finished steps at the end.
+        steps: finished steps at the end; None: until there is no batch.
         start_clock: finished steps at the beginning.
 
     Yields:
@@ -96,9 +97,10 @@ def training(
     """
     refused = 0
     rows: RowsByKey = {}
-    for clock in range(start_clock, steps + 1):
-        if clock < steps:
-            batch = step.batch_at(clock)
+    last = sys.maxsize if steps is None else steps
+    for clock in range(start_clock, last + 1):
+        batch = step.batch_at(clock) if clock < last else None
+        if batch is not None:
             rows = step.rows(batch)
         else:  # no step follows, so no row is needed
             rows = dict.fromkeys(rows, np.empty(0, np.int64))
@@ -106,7 +108,7 @@ def training(
         assert isinstance(pulled, Pulled)
         if pulled.verdict is not None:
             refused = count_refusals(refused, pulled.verdict)
-        if clock == steps:
+        if batch is None:
             return
         loss, gradients, samples = step.gradient(pulled.values, batch)
         verdict = yield Push(clock, gradients, samples, loss)

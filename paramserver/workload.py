@@ -5,6 +5,7 @@ Launcher, workers and the plain loop each make the same workload from the same j
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from paramserver.data import Batches, Dataset, generator, samples_of_rank, share
 from paramserver.datasets import NAMES, Splits, load
 from paramserver.datasets.splits import cut_whole, with_validation
 from paramserver.errors import RequestError
-from paramserver.events import JobSpec
+from paramserver.events import Dealt, JobSpec
 from paramserver.job import CODE, Job
 from paramserver.models import Model, OwnModel, Trainable, build_for, predicts_a_number
 from paramserver.optim import clip_by_global_norm
@@ -23,6 +24,9 @@ from paramserver.rows import Gradients, RowsByKey, Values
 from paramserver.training import Step
 from paramserver.types import AnyArray, Tensors
 from paramserver.user_code import UserCode
+
+NextPart = Callable[[int], Dealt | None]
+"""Says what a replica does from a clock on."""
 
 
 class Batch(NamedTuple):
@@ -57,7 +61,17 @@ class Workload:
     @property
     def spec(self) -> JobSpec:
         """What the replicas agree on with the servers."""
-        spec = self.job.spec(self.model.shapes, self.steps, self.model.tables)
+        job, train = self.job, self.splits.train
+        spec = job.spec(self.model.shapes, self.steps, self.model.tables)
+        fixed = () if job.split == "iid" else shares(job.split, train, job.replicas, job.seed)
+        spec = replace(
+            spec,
+            samples=len(train),
+            batch=job.batch,
+            epochs=job.epochs,
+            shares=tuple(len(share) for share in fixed),
+            replicas_max=min(spec.replicas_max, len(train)),
+        )
         return replace(spec, model=self.model.spec) if self.job.model == CODE else spec
 
     @property
@@ -78,17 +92,29 @@ class Workload:
         """Return the first weights by key."""
         return self.model.initial(self.job.seed)
 
-    def step(self, rank: int) -> Step[Any]:
+    def step(self, rank: int, next_part: NextPart | None = None) -> Step[Any]:
         """Return how one rank makes its gradients.
 
         Args:
             rank: from 0.
+            next_part: says what the rank does from a clock on, None if nothing is left; without it every rank
+                does its share of each epoch.
         """
         job, model = self.job, self.model
-        batches = Batches(self.splits.train, job.batch, job.epochs, job.seed, rank, job.replicas, job.split)
+        first = rank if next_part is None else 0  # the batches of any share will do
+        batches = Batches(self.splits.train, job.batch, job.epochs, job.seed, first, job.replicas, job.split)
+        dealt: Dealt | None = None
 
-        def batch_at(clock: int) -> Batch:
-            return Batch(clock, *batches.batch_at(clock))
+        def batch_at(clock: int) -> Batch | None:
+            nonlocal dealt
+            if next_part is None:
+                return Batch(clock, *batches.batch_at(clock))
+            if dealt is None or not dealt.clock <= clock < dealt.end:
+                dealt = next_part(clock)
+            if dealt is None:
+                return None
+            epoch, place, places, begin, _ = dealt.part
+            return Batch(clock, *batches.batch_of(epoch, place, places, begin + clock - dealt.clock))
 
         def rows(batch: Batch) -> RowsByKey:
             return model.rows(batch.inputs)

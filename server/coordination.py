@@ -26,6 +26,7 @@ from paramserver.events import (
     JobRecord,
     JobStatus,
     JoinReceived,
+    LeaveReceived,
     MembershipChanged,
     Noted,
     Order,
@@ -196,6 +197,9 @@ class CoordinatorHost:
                 self.scorer = self.scorer or event.scores
                 if event.stays:
                     self._staying.add(event.name)
+            case LeaveReceived(goes=True):
+                names = {member.replica: member.name for member in self.status().members}
+                self._staying.discard(names.get(event.replica, ""))
             case ScoreReceived():
                 self.scored(event.score)
                 if event.score.split == "test":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paramserver.accounting import merge_counters
+from paramserver.accounting import merge_counters, visits_record
 from paramserver.errors import JobError
-from paramserver.events import Score
+from paramserver.events import Score, Visits
 from paramserver.storage.metrics import MetricsWriter
 from server.coordination import CoordinatorHost
 from server.shards import Shards
@@ -39,6 +40,7 @@ class Diary:
         self._coordinator = coordinator
         self._loop = asyncio.get_running_loop()
         coordinator.scored = self._write_score
+        self._epochs = 0  # that have a line
 
     async def run(self) -> None:
         """Write a line about every second, until cancelled."""
@@ -49,6 +51,14 @@ class Diary:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+    def _write_visits(self, visits: Iterable[Visits]) -> None:
+        """Write a line for each epoch that is whole; of one that is not, when the job is over."""
+        over = self._coordinator.ended_at is not None
+        for one in visits:
+            if one.epoch == self._epochs and (over or not one.unseen - one.refused):
+                self._epochs += 1
+                self._append({"kind": "epoch", "seconds": self._seconds(), **visits_record(one)})
 
     def _write_score(self, score: Score) -> None:
         self._append({"kind": "score", "seconds": self._seconds(), **asdict(score)})
@@ -71,6 +81,7 @@ class Diary:
                 "loss": total.loss,
             }
         )
+        self._write_visits(status.visits)
 
     def _seconds(self) -> float:
         """Return the time since the job began, until it ended."""

@@ -17,6 +17,7 @@ from paramserver.logs import fields
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_join, encode_granted
+from paramserver.wire.parts import decode_part_asked, encode_part_given
 from paramserver.wire.refusals import LATER, status_of
 from paramserver.wire.replicas import (
     decode_heartbeat,
@@ -88,6 +89,7 @@ class Service:
             {
                 "Join": _unary("Join", self._join, pb.JoinRequest),
                 "Leave": _unary("Leave", self._leave, pb.LeaveRequest),
+                "NextPart": _unary("NextPart", self._next_part, pb.PartRequest),
                 "Heartbeat": _unary("Heartbeat", self._heartbeat, pb.HeartbeatRequest),
                 "Score": _unary("Score", self._score, pb.ScoreRequest),
                 "Status": _unary("Status", self._status, pb.StatusRequest),
@@ -120,6 +122,10 @@ class Service:
         ticket = self._requests.open()
         await self._ask(decode_leave(message, ticket.number), ticket)
         return pb.LeaveReply()
+
+    async def _next_part(self, message: pb.PartRequest, _: Context) -> pb.PartReply:
+        ticket = self._requests.open()
+        return encode_part_given(await self._ask(decode_part_asked(message, ticket.number), ticket))
 
     async def _heartbeat(self, message: pb.HeartbeatRequest, _: Context) -> pb.HeartbeatReply:
         ticket = self._requests.open()

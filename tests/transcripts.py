@@ -11,8 +11,10 @@ numbers under plain gradient descent with a learning rate of 1.
     pull RANK clock=N [rows=0,1]                          RANK is the newest incarnation, RANK.1 the first
     push RANK seq=N gradient=VALUE [rows=0,1] [samples=1] [shards=0,1]
     observe [round=N]                                     an observer's read
+    part RANK clock=N                                     what is it to do from that clock on?
     beat RANK [clock=N] [phase=NAME]                      a heartbeat
-    leave RANK [failure=TEXT]
+    leave RANK [failure=TEXT] [goes=yes]                  goes: before its last step
+    visits                                                what became of the samples so far?
     tick SECONDS [alive=0,1]                              time passes, and these replicas keep beating
     pause SECONDS                                         time passes, and nothing on the server runs
     hold orders|reports SHARD                             that link is slow from now on
@@ -64,6 +66,8 @@ class Stage:
         self._sessions: dict[ev.Replica, Session] = {}
         self._joins = 0
         self._started = False
+        self._live: set[int] = set()
+        self._outside: set[int] = set()  # ranks that do not count, and perhaps will
         self._held: set[tuple[str, int]] = set()
 
     def do(self, line: str) -> list[str]:
@@ -159,6 +163,36 @@ class Stage:
                 shard, exchange.requests[shard], self._pushed(who, seq, shard, exchange, chosen)
             )
 
+    def _part(self, who: str, clock: str) -> None:
+        def answer(effect: ev.CoordinatorEffect) -> None:
+            if not isinstance(effect, ev.PartGiven):
+                self._say(f"replica {who} {_refusal(effect)}")
+            elif effect.waits:
+                self._say(f"replica {who} has to wait: {effect.waits}")
+            elif effect.dealt is None:
+                self._say(f"replica {who} has nothing left to do")
+            else:
+                clock, part = effect.dealt
+                self._say(
+                    f"replica {who} does, from clock {clock} on, batches {part.begin} to {part.end - 1} "
+                    f"of share {part.place} of {part.places} in epoch {part.epoch}"
+                )
+
+        replica = self._replica(who)
+        generation = self._sessions[replica].granted.generation
+        event = ev.PartAsked(self.cluster.request(answer), replica, generation, int(clock))
+        self.cluster.tell_coordinator(event)
+
+    def _visits(self) -> None:
+        def answer(effect: ev.CoordinatorEffect) -> None:
+            for one in effect.status.visits:
+                more = f", {one.refused} refused" * bool(one.refused) + f", {one.repeated} repeated" * bool(
+                    one.repeated
+                )
+                self._say(f"epoch {one.epoch}: {one.seen} of {one.samples} samples seen{more}")
+
+        self.cluster.tell_coordinator(ev.StatusReceived(self.cluster.request(answer)))
+
     def _beat(self, *who: str, clock: str = "0", phase: str = "wait") -> None:
         def answer(effect: ev.HeartbeatAnswered) -> None:
             for replica in effect.fenced:
@@ -171,7 +205,7 @@ class Stage:
         )
         self.cluster.tell_coordinator(ev.HeartbeatReceived(self.cluster.request(answer), beats))
 
-    def _leave(self, who: str, failure: str = "") -> None:
+    def _leave(self, who: str, failure: str = "", goes: str = "") -> None:
         def answer(effect: ev.CoordinatorEffect) -> None:
             done = "leaves" if isinstance(effect, ev.Acknowledged) else _refusal(effect)
             self._say(f"replica {who} {done}")
@@ -179,7 +213,7 @@ class Stage:
         number = self.cluster.request(answer)
         replica = self._replica(who)
         generation = self._sessions[replica].granted.generation if replica in self._sessions else 0
-        leave = ev.LeaveReceived(number, replica, ev.Counters(), failure, generation)
+        leave = ev.LeaveReceived(number, replica, ev.Counters(), failure, generation, bool(goes))
         self.cluster.tell_coordinator(leave)
 
     def _tick(self, seconds: str, alive: str = "") -> None:
@@ -268,7 +302,12 @@ class Stage:
             case ev.Ordered(ev.MembershipChanged() as order):
                 for member in order.members:
                     if not member.live:
-                        self._say(f"replica {member.rank} counts no more")
+                        what = "counts no more" if member.rank in self._live else "does not count yet"
+                        self._say(f"replica {member.rank} {what}")
+                    elif member.rank in self._outside:
+                        self._say(f"replica {member.rank} counts from now on")
+                    (self._live.add if member.live else self._live.discard)(member.rank)
+                    (self._outside.discard if member.live else self._outside.add)(member.rank)
                 if order.started and not self._started:
                     self._say(f"the job starts: {order.expected} replicas have joined")
                 self._started = order.started
@@ -326,7 +365,9 @@ class Stage:
 
 def _changed(spec: ev.JobSpec, changes: dict[str, str]) -> ev.JobSpec:
     kinds = {field.name: type(getattr(spec, field.name)) for field in fields(spec)}
-    values = {name: kinds[name](value) for name, value in changes.items() if name != "length"}
+    values = {name: kinds[name](value) for name, value in changes.items() if name not in ("length", "shares")}
+    if "shares" in changes:
+        values["shares"] = tuple(int(share) for share in changes["shares"].split(","))
     if "length" in changes:
         values["tensors"] = (ev.TensorSpec("w", (int(changes["length"]),)),)
     return replace(spec, **values)

@@ -33,6 +33,7 @@ class Options:
     threads: int | None
     evaluate: bool
     join_timeout_seconds: float
+    leave_on_stop: bool
     exit_with_parent: bool
     log_level: str
     log_format: str
@@ -112,6 +113,11 @@ def _parser() -> ArgumentParser:
         help="how long to try while the servers are not up (default: 60)",
     )
     add_access_options(add)
+    add(
+        "--leave-on-stop",
+        action="store_true",
+        help="when stopped, leave the job after the present step (default: to the job it is a death)",
+    )
     add("--exit-with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     add("--log-level", choices=LEVELS, default="info", help="debug shows tracebacks, too (default: info)")
     add("--log-format", choices=FORMATS, default="text", help="json writes an object a line (default: text)")

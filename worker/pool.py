@@ -3,7 +3,8 @@
 The first failure counts: its replica leaves with a sentence, which ends the job, and the others stop. A job
 that ends well before its last step, because it has reached its target, is no failure: its replicas leave. A
 replica that is asked to stop from outside does not leave: to the job that is a death, so another may take its
-place, or the others go on.
+place, or the others go on. One that is asked to leave does so before its next step, and others do what it has
+not done.
 
 Where the weights can be recovered, a replica that has left stays until the job is over: a server may still
 be lost, and what the replica has done may have to be done again.
@@ -71,6 +72,7 @@ class Pool:
         self._over = False  # guarded by _changed; the job has ended well
         self._left = 0  # guarded by _changed; how many have left, and wait for the end
         self._left_early = False  # guarded by _changed
+        self._asked_to_leave = False  # guarded by _changed
         self._running = 0  # guarded by _changed
         self._loops: list[ReplicaLoop] = []
 
@@ -92,7 +94,11 @@ class Pool:
             self._connection, seconds, self._beats, self._heard, self._not_heard, self._patience()
         ) as self._heartbeats:
             self._running = len(self._loops)
+            with self._changed:
+                asked_to_leave = self._asked_to_leave
             for loop, name in zip(self._loops, self._names, strict=True):
+                if asked_to_leave:
+                    loop.go()
                 threading.Thread(target=self._run, args=(loop,), name=name, daemon=True).start()
             with self._changed:
                 self._changed.wait_for(lambda: not self._running or self._failure is not None)
@@ -104,7 +110,7 @@ class Pool:
             self._failure = self._replaced[0]
         if self._failure is not None:
             raise JobError(self._failure)
-        if not self._left_early:
+        if not self._left_early and not self._asked_to_leave:
             log.info("All steps are done.")
 
     def _diary(self, name: str) -> tuple[ReplicaDiary, Callable[[], int]] | None:
@@ -118,6 +124,16 @@ class Pool:
         with self._changed:
             self._stopping = True
         self._fail(reason)
+
+    def leave(self, reason: str) -> None:
+        """Let every replica leave in good order before its next step; any thread may call."""
+        log.info("%s Its replicas leave the job before their next steps.", reason)
+        with self._changed:
+            self._asked_to_leave = True
+        for loop in list(self._loops):
+            loop.go()
+        if not self._loops:
+            self.stop(reason)
 
     def _run(self, loop: ReplicaLoop) -> None:
         """Run one replica in its thread, to whatever end."""
@@ -147,7 +163,11 @@ class Pool:
             loop.run()
             # What the coordinator shows of a replica that has left is what it heard last.
             self._connection.heartbeat([loop.beat()], repeat=True)
-            loop.client.leave(loop.counters())
+            loop.client.leave(loop.counters(), goes=loop.is_going)
+            if loop.is_going:
+                rank, clock = loop.client.rank, loop.beat().clock
+                log.info("Replica %d has left the job at clock %d.", rank, clock, extra=fields(rank=rank))
+                return True
         except RequestError as error:
             if error.fault is not Fault.UNKNOWN:
                 raise

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -31,20 +32,16 @@ class Prefetch(Generic[BatchT]):
     """The batches of one replica, in order; use it in a ``with`` block.
 
     Args:
-        batch_at: makes the batch of a step; called in the maker's thread alone.
+        batch_at: makes the batch of a step, None after the last one; called in the maker's thread alone.
         first: the first step.
-        end: the step after the last one.
         timeout_seconds: how long a batch may take.
     """
 
-    def __init__(
-        self, batch_at: Callable[[int], BatchT], first: int, end: int, timeout_seconds: float
-    ) -> None:
+    def __init__(self, batch_at: Callable[[int], BatchT | None], first: int, timeout_seconds: float) -> None:
         self._make = batch_at
         self._first = first
-        self._end = end
         self._timeout_seconds = timeout_seconds
-        self._ready: queue.Queue[tuple[int, BatchT | _Failed]] = queue.Queue(DEPTH)
+        self._ready: queue.Queue[tuple[int, BatchT | _Failed | None]] = queue.Queue(DEPTH)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
@@ -67,8 +64,8 @@ class Prefetch(Generic[BatchT]):
         with suppress(queue.Full):
             self._ready.put_nowait((-1, _Failed(JobError(reason))))
 
-    def batch_at(self, step: int) -> BatchT:
-        """Take the batch of a step; blocks until it is made. Steps come one after the other.
+    def batch_at(self, step: int) -> BatchT | None:
+        """Take the batch of a step, None after the last; blocks until it is made. Steps come in order.
 
         Raises:
             RequestError: the data is to blame.
@@ -86,7 +83,7 @@ class Prefetch(Generic[BatchT]):
         return batch
 
     def _run(self) -> None:
-        for step in range(self._first, self._end):
+        for step in count(self._first):
             batch = self._try(step)
             while not self._stopped.is_set():
                 try:
@@ -94,10 +91,10 @@ class Prefetch(Generic[BatchT]):
                     break
                 except queue.Full:
                     continue
-            if self._stopped.is_set() or isinstance(batch, _Failed):
+            if self._stopped.is_set() or batch is None or isinstance(batch, _Failed):
                 return
 
-    def _try(self, step: int) -> BatchT | _Failed:
+    def _try(self, step: int) -> BatchT | _Failed | None:
         try:
             return self._make(step)
         except (RequestError, JobError) as error:

@@ -19,7 +19,7 @@ from worker.evaluate import evaluate
 from worker.options import Options
 from worker.pool import Pool
 from worker.replica import Task
-from worker.stops import Stops
+from worker.stops import LEAVE_SECONDS, Stops
 
 log = logging.getLogger("worker")
 
@@ -56,8 +56,13 @@ def run(options: Options, stops: Stops) -> int:
                 evaluate(connection, model, splits.validation, splits.test, options.name, seconds)
             else:
                 pool = Pool(connection, spec, task, names, options.join_timeout_seconds, trace)
-                stops.call(pool.stop)
+                if options.leave_on_stop:
+                    stops.call(pool.leave, LEAVE_SECONDS)
+                else:
+                    stops.call(pool.stop)
                 pool.run()
+                if options.leave_on_stop:  # it was asked to leave, and did
+                    return 0
         return stops.code
     except (RequestError, JobError) as error:
         log.debug("The worker ends.", exc_info=True)
@@ -74,7 +79,7 @@ def run(options: Options, stops: Stops) -> int:
 
 def task_of(workload: Workload) -> Task:
     """Return what each replica has to do."""
-    return Task(workload.steps, workload.step, workload.initial)
+    return Task(workload.step, workload.initial)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 from paramserver.client import FencedError, ReplicaClient
 from paramserver.diaries import ReplicaDiary
 from paramserver.errors import Fault, JobError, RequestError
-from paramserver.events import NOBODY, Beat, Counters, Outcome, Phase, PullParked, Verdict
+from paramserver.events import NOBODY, Beat, Counters, Dealt, Outcome, Phase, PullParked, Verdict
+from paramserver.logs import fields
 from paramserver.rows import Gradients
 from paramserver.session import Pulled
 from paramserver.tally import Tally
@@ -21,6 +22,10 @@ from paramserver.types import Tensors
 from worker.prefetch import Prefetch
 
 log = logging.getLogger("worker")
+
+
+ASK_SECONDS = 0.25
+"""Between two questions of a newcomer whether there is something for it to do."""
 
 
 class ReplacedError(JobError):
@@ -32,13 +37,12 @@ class Task:
     """What replicas have to do.
 
     Attributes:
-        steps: of each rank.
-        step: returns how a rank's gradients are made; called once for each start of a replica.
+        step: returns how a rank's gradients are made, given what says which part of an epoch it does from a
+            clock on; called once for each start of a replica.
         initial: returns the first weights by key.
     """
 
-    steps: tuple[int, ...]
-    step: Callable[[int], Step[Any]]
+    step: Callable[[int, Callable[[int], Dealt | None]], Step[Any]]
     initial: Callable[[], Tensors]
 
 
@@ -61,8 +65,9 @@ class ReplicaLoop:
         self._diary: ReplicaDiary | None
         self._diary, self._now = trace or (None, time.monotonic_ns)
         self._task = task
-        self._steps = task.steps[client.rank]
         self._lock = threading.Lock()
+        self._steps = 0  # guarded by _lock; at the end, as far as is known
+        self._going = threading.Event()  # it was asked to leave
         self._clock = client.clock  # guarded by _lock
         self._tally = Tally(time.monotonic())  # guarded by _lock
         self._batches: Prefetch[Any] | None = None  # guarded by _lock
@@ -81,6 +86,8 @@ class ReplicaLoop:
     def run(self) -> None:
         """Train from the clock that the join gave to the last step, and wait for what becomes of that.
 
+        A newcomer first waits until there is something for it to do.
+
         Raises:
             RequestError: data or model are not in order.
             ReplacedError: another process has taken this replica's place.
@@ -93,7 +100,7 @@ class ReplicaLoop:
                         return None  # it had finished, and the weights that are there now have it all
                     if self.client.rank == 0 and not self.client.sealed:
                         self.client.initialise(self._task.initial())
-                    return self._train(self.client.clock)
+                    return self._train()
                 except FencedError as error:
                     self.rejoin(error.generation, str(error))
         finally:
@@ -134,6 +141,15 @@ class ReplicaLoop:
         replica, clock = self.client.replica, self.client.clock
         log.info("Replica %d, incarnation %d, goes on at clock %d.", replica.rank, replica.incarnation, clock)
 
+    def go(self) -> None:
+        """End before the next step, with all gradients accounted for. Any thread may call."""
+        self._going.set()
+
+    @property
+    def is_going(self) -> bool:
+        """Say whether it was asked to leave."""
+        return self._going.is_set()
+
     def stop(self, reason: str) -> None:
         """Wait for no batch any more; the connection has to be stopped beside. Any thread may call."""
         with self._lock:
@@ -141,21 +157,51 @@ class ReplicaLoop:
         if batches is not None:
             batches.stop(reason)
 
-    def _train(self, start_clock: int) -> None:
-        work = self._task.step(self.client.rank)
-        timeout_seconds = self.client.job.step_timeout_seconds
-        with Prefetch(work.batch_at, start_clock, self._steps, timeout_seconds) as batches:
+    def _train(self) -> None:
+        self._enter(Phase.WAIT)
+        first = self._next_part(self.client.clock)
+        self._enter(Phase.IDLE)
+        if self.is_going:
+            return
+        start_clock = self.client.clock if first is None else max(self.client.clock, first.clock)
+        with self._lock:
+            self._clock = start_clock
+
+        def next_part(clock: int) -> Dealt | None:
+            return first if clock == start_clock else self._next_part(clock)
+
+        work = self._task.step(self.client.rank, next_part)
+        with Prefetch(work.batch_at, start_clock, self.client.job.step_timeout_seconds) as batches:
             with self._lock:
                 self._batches = batches
             step = Step(batches.batch_at, self._timed_gradient(work), work.rows)
-            generator = training(step, self._steps, start_clock)
+            generator = training(step, start_clock=start_clock)
             answer: Pulled | Verdict | None = None
             while True:
                 try:
                     asked = generator.send(answer)  # type: ignore[arg-type]  # None begins a generator
                 except StopIteration:
                     return
+                if self.is_going and isinstance(asked, Pull):
+                    if asked.clock > start_clock:
+                        self._pull(asked)  # which brings what became of the last push
+                    return
                 answer = self._pull(asked) if isinstance(asked, Pull) else self._push(asked)
+
+    def _next_part(self, clock: int) -> Dealt | None:
+        """Ask what to do from a clock on, again and again while there is a reason to wait."""
+        told = ""
+        while True:
+            given = self.client.next_part(clock)
+            if not given.waits or self.is_going:
+                break
+            if given.waits != told:
+                log.info("%s", given.waits, extra=fields(rank=self.client.rank))
+                told = given.waits
+            self.client.connection.pause(ASK_SECONDS)
+        with self._lock:
+            self._steps = given.steps
+        return given.dealt
 
     def _pull(self, asked: Pull) -> Pulled:
         self._enter(Phase.PULL)
@@ -182,7 +228,8 @@ class ReplicaLoop:
         self._enter(Phase.IDLE)
         with self._lock:
             self._tally.decided(verdict)
-            self._clock = asked.clock + 1
+            if verdict.outcome is not Outcome.FENCED:
+                self._clock = asked.clock + 1
         if verdict.outcome is Outcome.FENCED:
             raise FencedError(verdict.reason, verdict.generation, verdict.clock)
         return verdict

@@ -18,6 +18,9 @@ log = logging.getLogger("worker")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """Exit codes by signal, as shells give them: 128 plus its number."""
 
+LEAVE_SECONDS = 60.0
+"""How long it may take to leave in good order, which is after the present step."""
+
 STOP_SECONDS = 4.0
 """How long an orderly stop may take; then the process ends anyway. Less than a launcher waits to kill."""
 
@@ -36,6 +39,7 @@ class Stops:
         self.reason = ""
         self._lock = threading.Lock()
         self._callback: Callable[[str], None] | None = None  # guarded by _lock
+        self._seconds = STOP_SECONDS  # guarded by _lock
 
     def listen(self, exit_with_parent: bool) -> None:
         """Begin to listen; with ``exit_with_parent`` also for the end of standard input."""
@@ -43,13 +47,17 @@ class Stops:
         if exit_with_parent:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
 
-    def call(self, callback: Callable[[str], None]) -> None:
+    def call(self, callback: Callable[[str], None], seconds: float = STOP_SECONDS) -> None:
         """Call this with the reason when a stop is asked for, or now if one has been.
 
         Until there is somebody to call, a stop ends the process at once: nothing has been begun.
+
+        Args:
+            callback: what to call.
+            seconds: how long it may take to end then.
         """
         with self._lock:
-            self._callback = callback
+            self._callback, self._seconds = callback, seconds
             reason = self.reason
         if reason:
             callback(reason)
@@ -68,11 +76,11 @@ class Stops:
         with self._lock:
             again = bool(self.reason)
             self.reason, self.code = self.reason or reason, self.code or code
-            callback = self._callback
+            callback, seconds = self._callback, self._seconds
         if again or callback is None:
             self._exit(self.reason)
             return
-        timer = threading.Timer(STOP_SECONDS, self._exit, [f"{reason} It did not end in time by itself."])
+        timer = threading.Timer(seconds, self._exit, [f"{reason} It did not end in time by itself."])
         timer.daemon = True
         timer.start()
         callback(reason)

@@ -17,8 +17,9 @@ from paramserver.client.channels import (
     Limits,
     OpenChannel,
     may_repeat,
+    pauses,
 )
-from paramserver.client.transfers import OnWaiting, Transfers, receive_all
+from paramserver.client.transfers import FencedError, OnWaiting, Transfers, receive_all
 from paramserver.consistency import parse_consistency
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import (
@@ -28,6 +29,7 @@ from paramserver.events import (
     JobSpec,
     JobStatus,
     JoinGranted,
+    PartGiven,
     Phase,
     Replica,
     Score,
@@ -41,6 +43,7 @@ from paramserver.types import Tensors
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from paramserver.wire.jobs import decode_granted, encode_join
+from paramserver.wire.parts import decode_part_given, encode_part_asked
 from paramserver.wire.replicas import decode_heartbeat_answer, encode_heartbeat, encode_leave, encode_score
 from paramserver.wire.status import ShardStanding, decode_job_status, decode_shards
 
@@ -197,12 +200,31 @@ class Connection:
         job = decode_job_status(reply.job) if reply.HasField("job") else None
         return Status(job, decode_shards(reply.shards), reply.cpu_seconds)
 
-    def leave(self, replica: Replica, counters: Counters, failure: str = "", generation: int = 0) -> None:
+    def leave(
+        self,
+        replica: Replica,
+        counters: Counters,
+        failure: str = "",
+        generation: int = 0,
+        *,
+        goes: bool = False,
+    ) -> None:
         """End a replica's part in a generation; see ``ReplicaClient.leave``."""
-        message = encode_leave(replica, counters, failure, generation)
+        message = encode_leave(replica, counters, failure, generation, goes)
         # A failure is told once: whoever fails because the servers are gone need not look for them for long.
-        pauses = () if failure else PAUSES_SECONDS
-        self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call), pauses)
+        again = () if failure else PAUSES_SECONDS
+        self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call), again)
+
+    def next_part(
+        self, replica: Replica, generation: int, clock: int, patience_seconds: float = 0.0
+    ) -> PartGiven:
+        """Ask what a replica does from a clock on; see ``ReplicaClient.next_part``."""
+        message = encode_part_asked(replica, generation, clock)
+        reply = self._repeated(
+            lambda: self._channels.control.NextPart(message, timeout=self._limits.call),
+            pauses(patience_seconds),
+        )
+        return decode_part_given(reply)
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the connection is stopped meanwhile.
@@ -250,9 +272,9 @@ class Connection:
             self._channels.pause(min(pause, JOIN_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
         raise AssertionError("The pauses never end.")
 
-    def _repeated(self, call: Callable[[], Answer], pauses: Iterable[float] = PAUSES_SECONDS) -> Answer:
+    def _repeated(self, call: Callable[[], Answer], again: Iterable[float] = PAUSES_SECONDS) -> Answer:
         """Make a call on the coordinator's own lane, again where it failed without an answer."""
-        for pause in (*pauses, None):
+        for pause in chain(again, [None]):
             try:
                 with self._channels.errors(self.coordinator):
                     return call()
@@ -401,22 +423,56 @@ class ReplicaClient(_Client):
         """
         return self._transfers.push(self.session.push(sequence, gradients, samples))
 
+    def next_part(self, clock: int) -> PartGiven:
+        """Ask what to do from a clock on; any thread may ask, and is answered at once.
+
+        Args:
+            clock: that there is no batch for yet; asked again, the answer is the same.
+
+        Returns:
+            A part of an epoch and the clock of its first batch; or why to ask again a little later; or that
+            nothing is left.
+
+        Raises:
+            FencedError: this replica counts no more.
+            RequestError: this job's replicas choose their own samples.
+            JobError: the coordinator does not answer, or the job is over.
+        """
+        replica, generation = self.replica, self.granted.generation
+        try:
+            given = self.connection.next_part(replica, generation, clock, self.granted.patience_seconds)
+        except RequestError as error:
+            if error.fault is not Fault.UNKNOWN:
+                raise
+            raise FencedError(str(error), generation, clock) from error
+        if given.generation != generation:
+            raise FencedError("The weights were recovered.", given.generation, clock)
+        return given
+
     def beat(self, clock: int = 0, steps: int = 0, phase: Phase = Phase.IDLE) -> Beat:
         """Return a heartbeat's part for this replica, with no counters."""
         return Beat(self.replica, clock, steps, phase, Counters())
 
-    def leave(self, counters: Counters = Counters(), failure: str = "") -> None:  # noqa: B008 - it is frozen
+    def leave(
+        self,
+        counters: Counters = Counters(),  # noqa: B008 - it is frozen
+        failure: str = "",
+        *,
+        goes: bool = False,
+    ) -> None:
         """End this replica's part.
 
         Args:
             counters: what it has done.
-            failure: empty after the last step; else a sentence, and the job ends with it.
+            failure: empty if it leaves in good order; else a sentence, and the job ends with it.
+            goes: it leaves before its last step, and does not stay for the end of the job.
 
         Raises:
             RequestError: this replica counts no more.
             JobError: the coordinator does not answer.
         """
-        self.connection.leave(self.replica, counters, failure, self.granted.generation)
+        generation = self.granted.generation
+        self.connection.leave(self.replica, counters, failure, generation, goes=goes)
 
 
 class ObserverClient(_Client):

@@ -161,15 +161,16 @@ class Batches:
     ) -> None:
         samples = samples_of_rank(len(dataset), rank, replicas)
         kind, _ = parse_split(split)
-        self._share = None if kind == "iid" else shares(split, dataset, replicas, seed)[rank]
-        self.steps = _steps(samples if self._share is None else len(self._share), batch, epochs)
+        self._split = split
+        self._shares = None if kind == "iid" else shares(split, dataset, replicas, seed)
+        self.steps = _steps(samples if self._shares is None else len(self._shares[rank]), batch, epochs)
         self.steps_per_epoch = self.steps // epochs
         self._dataset = dataset
         self._batch = batch
         self._seed = seed
         self._rank = rank
         self._replicas = replicas
-        self._order: tuple[int, Indices] = (-1, np.empty(0, np.int64))  # an epoch and its indices
+        self._order: tuple[tuple[int, int, int], Indices] | None = None  # a share of an epoch
 
     def batch_at(self, step: int) -> tuple[AnyArray, AnyArray]:
         """Copy the batch of one step of the job.
@@ -190,16 +191,35 @@ class Batches:
                 Fault.OUT_OF_RANGE,
             )
         epoch, position = divmod(step, self.steps_per_epoch)
-        cached_epoch, order = self._order
-        if cached_epoch != epoch:
-            order = self._order_of(epoch)
-            self._order = (epoch, order)
+        return self.batch_of(epoch, self._rank, self._replicas, position)
+
+    def batch_of(self, epoch: int, place: int, places: int, position: int) -> tuple[AnyArray, AnyArray]:
+        """Copy one batch of one share of an epoch, whosever it is.
+
+        Args:
+            epoch: from 0.
+            place: whose share, from 0.
+            places: how many share the epoch.
+            position: of the batch in the share, from 0.
+
+        Returns:
+            As `batch_at`.
+
+        Raises:
+            RequestError: there is no such share.
+        """
+        whose = (epoch, place, places)
+        if self._order is None or self._order[0] != whose:
+            self._order = (whose, self._order_of(*whose))
+        order = self._order[1]
         return self._dataset[order[position * self._batch : (position + 1) * self._batch]]
 
-    def _order_of(self, epoch: int) -> Indices:
-        if self._share is None:
-            return assignment(self._seed, epoch, self._rank, self._replicas, len(self._dataset))
-        return generator(self._seed, "order of a share", epoch, self._rank).permutation(self._share)
+    def _order_of(self, epoch: int, place: int, places: int) -> Indices:
+        if parse_split(self._split)[0] == "iid":
+            return assignment(self._seed, epoch, place, places, len(self._dataset))
+        if self._shares is None or len(self._shares) != places:
+            self._shares = shares(self._split, self._dataset, places, self._seed)
+        return generator(self._seed, "order of a share", epoch, place).permutation(self._shares[place])
 
 
 def _steps(samples: int, batch: int, epochs: int) -> int:

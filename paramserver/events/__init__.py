@@ -58,7 +58,8 @@ from paramserver.events.orders import (
     Sealed,
     Staged,
 )
-from paramserver.events.record import JobRecord, Kept, MemberRecord, Standing
+from paramserver.events.parts import Dealt, Part, PartAsked, PartGiven, Visits
+from paramserver.events.record import DealtRecord, JobRecord, Kept, MemberRecord, Standing
 from paramserver.events.replica import (
     PHASES,
     Counters,
@@ -108,6 +109,8 @@ __all__ = [
     "CutMade",
     "CutOrdered",
     "CutTaken",
+    "Dealt",
+    "DealtRecord",
     "EndAsked",
     "Ended",
     "GenerationBegun",
@@ -133,6 +136,9 @@ __all__ = [
     "OrderHandled",
     "Ordered",
     "Outcome",
+    "Part",
+    "PartAsked",
+    "PartGiven",
     "Phase",
     "PullCancelled",
     "PullFenced",
@@ -166,6 +172,7 @@ __all__ = [
     "TimerFired",
     "Unavailable",
     "Verdict",
+    "Visits",
     "WaitAsked",
     "WakeAt",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from paramserver.events.job import JobSpec, Replica, Slice
 from paramserver.events.orders import Order, Report
+from paramserver.events.parts import PartAsked, PartGiven, Visits
 from paramserver.events.record import JobRecord, Kept, Standing
 from paramserver.events.replica import Counters, Phase, Score
 from paramserver.events.shard import Ended, Refused, Unavailable
@@ -75,7 +76,8 @@ class JoinReceived:
 class LeaveReceived:
     """A replica is done (no failure) or gives up (a sentence, which ends the job).
 
-    ``generation``: the one that it has worked for; in another one it is not done.
+    ``generation``: the one that it has worked for; in another one it is not done. ``goes``: it leaves before
+    its last step, so what it has not done is for others.
     """
 
     request: int
@@ -83,6 +85,7 @@ class LeaveReceived:
     counters: Counters
     failure: str = ""
     generation: int = 0
+    goes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ CoordinatorEvent = (
     | CheckpointFailed
     | JoinReceived
     | LeaveReceived
+    | PartAsked
     | HeartbeatReceived
     | ScoreReceived
     | StatusReceived
@@ -208,7 +212,11 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """How the job stands; ``rounds`` counts closed rounds (synchronous modes), ``reason``: why it failed."""
+    """How the job stands.
+
+    ``rounds`` counts closed rounds (synchronous modes), ``reason`` says why it failed, and ``visits`` what
+    became of the samples of each epoch that was begun.
+    """
 
     job: JobSpec | None
     generation: int
@@ -221,6 +229,7 @@ class JobStatus:
     rounds: int
     members: tuple[MemberStatus, ...]
     scores: tuple[Score, ...]
+    visits: tuple[Visits, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +275,7 @@ class Remember:
 
 CoordinatorEffect = (
     JoinGranted
+    | PartGiven
     | Acknowledged
     | StatusAnswered
     | HeartbeatAnswered

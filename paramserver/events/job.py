@@ -54,6 +54,11 @@ class JobSpec:
         checkpoint_updates: a checkpoint is made after so many updates (rounds, or else steps of all
             replicas); 0: not by updates.
         checkpoint_seconds: a checkpoint is made after so many seconds; 0: not by time.
+        samples: of the training set, which the coordinator deals out; 0: each replica chooses its own.
+        batch: samples of one step, >= 1.
+        epochs: passes over the samples, >= 1.
+        shares: samples of each place under a split whose shares do not change; empty for one that deals all
+            samples anew in each epoch.
         target_accuracy: the job ends well once a validation score reaches it; 0: only after its last step.
         durability: ``checkpoint`` (after the loss of a server all go back to the newest checkpoint),
             ``journal`` (the lost server alone goes on, exactly where it was) or ``none``.
@@ -79,6 +84,10 @@ class JobSpec:
     checkpoint_updates: int = 0
     checkpoint_seconds: float = 0.0
     durability: str = "checkpoint"
+    samples: int = 0
+    batch: int = 1
+    epochs: int = 1
+    shares: tuple[int, ...] = ()
 
     @property
     def has_journal(self) -> bool:

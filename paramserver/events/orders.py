@@ -135,7 +135,10 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Contributed:
-    """A shard has a rank's gradient for a round; a refusal (a sentence) makes it one of no samples."""
+    """A shard has a rank's gradient for a round; a refusal (a sentence) makes it one of no samples.
+
+    In a mode without rounds only a refusal is reported, with the step's clock as the round.
+    """
 
     shard: int
     round: int

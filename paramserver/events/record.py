@@ -37,6 +37,7 @@ class MemberRecord:
         steps: that it means to do in all; 0: not known.
         counters: of the process that has it now, as heard last.
         earlier: of the processes that had it before, together.
+        entered: it takes part, or did; a newcomer does not before it is dealt something.
     """
 
     rank: int
@@ -50,6 +51,7 @@ class MemberRecord:
     steps: int
     counters: Counters = field(default_factory=Counters)
     earlier: Counters = field(default_factory=Counters)
+    entered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,33 @@ class Kept:
     clocks: Mapping[int, int] = field(default_factory=dict)
 
 
+Row = tuple[int, ...]
+"""Numbers that belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class DealtRecord:
+    """What the replicas have been dealt.
+
+    Attributes:
+        opened: how many epochs have been divided.
+        todo: rows (rank, epoch, place, places, first batch, batch after the last).
+        laid: rows (rank, clock, epoch, place, places, first batch, batch after the last, how many epochs).
+        free: rows as in `todo`, without a rank.
+        places: rows (rank, place), where shares have fixed places.
+        refused: rows as in `todo` with a clock after the rank, of single batches.
+        repeated: rows (epoch, samples).
+    """
+
+    opened: int = 0
+    todo: tuple[Row, ...] = ()
+    laid: tuple[Row, ...] = ()
+    free: tuple[Row, ...] = ()
+    places: tuple[Row, ...] = ()
+    refused: tuple[Row, ...] = ()
+    repeated: tuple[Row, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job, for a coordinator that has to go on with it.
@@ -82,6 +111,7 @@ class JobRecord:
         over: it has ended well, and its final checkpoint is kept.
         scores: the newest.
         seconds: since all had joined and the weights were in place; whoever writes the record down knows.
+        dealt: what the replicas have been dealt.
     """
 
     job: JobSpec
@@ -94,3 +124,4 @@ class JobRecord:
     over: bool = False
     scores: tuple[Score, ...] = ()
     seconds: float = 0.0
+    dealt: DealtRecord = field(default_factory=DealtRecord)

@@ -44,7 +44,7 @@ def print_report(console: Console, summary: Mapping[str, Any], folder: object) -
         ("clock_gap", "Clock gap of granted reads", "clocks"),
     ):
         parts.append(_distribution(title, unit, summary[key], blocks, marks=key == "clock_gap"))
-    parts += [_verdicts(summary), _time_budget(summary["time_budget"])]
+    parts += [_verdicts(summary), *_visits(summary), _time_budget(summary["time_budget"])]
     if "virtual" in summary:
         parts += _bottlenecks(summary)
     parts += [Text(note) for note in summary["notes"]]
@@ -200,6 +200,23 @@ def _verdicts(summary: Mapping[str, Any]) -> RenderableType:
             "" if samples is None else f"{samples:,}",
         )
     return table
+
+
+def _visits(summary: Mapping[str, Any]) -> list[RenderableType]:
+    """Say whether every sample of every epoch was seen, and what became of the others."""
+    visits = summary.get("visits")
+    if visits is None:
+        return []
+    if not visits["unseen"] and not visits["repeated"]:
+        return [Text("Every sample of every epoch was seen once: its gradient was applied.")]
+    parts = [f"{visits['seen']:,} of {visits['samples']:,} samples were seen ({visits['share']:.4%})"]
+    if visits["refused"]:
+        parts.append(f"the gradients of {visits['refused']:,} were dropped")
+    if missed := visits["unseen"] - visits["refused"]:
+        parts.append(f"{missed:,} were left out")
+    if visits["repeated"]:
+        parts.append(f"{visits['repeated']:,} were done again after a roll-back")
+    return [Text("; ".join(parts) + ".")]
 
 
 def _time_budget(budget: Mapping[str, Any]) -> RenderableType:

@@ -13,7 +13,17 @@ from typing import Any
 
 from paramserver.accounting import merge_counters
 from paramserver.errors import RequestError
-from paramserver.events import Counters, JobRecord, JobSpec, Kept, MemberRecord, Score, Standing, TensorSpec
+from paramserver.events import (
+    Counters,
+    DealtRecord,
+    JobRecord,
+    JobSpec,
+    Kept,
+    MemberRecord,
+    Score,
+    Standing,
+    TensorSpec,
+)
 from paramserver.storage.atomic import write_json
 from paramserver.storage.metrics import read_metrics
 
@@ -54,6 +64,7 @@ def read_job_record(run: Path) -> JobRecord:
             members=tuple(_member(member) for member in value.pop("members")),
             kept=_kept(value.pop("kept")),
             scores=tuple(_score(score) for score in value.pop("scores")),
+            dealt=_dealt(value.pop("dealt")),
             **value,
         )
     except OSError as error:
@@ -122,7 +133,7 @@ def _move(counts: Mapping[str, int], void: int) -> Mapping[str, int]:
 
 def _job(value: Mapping[str, Any]) -> JobSpec:
     tensors = tuple(TensorSpec(**(tensor | {"shape": tuple(tensor["shape"])})) for tensor in value["tensors"])
-    return JobSpec(**{**value, "tensors": tensors})
+    return JobSpec(**{**value, "tensors": tensors, "shares": tuple(value["shares"])})
 
 
 def _member(value: Mapping[str, Any]) -> MemberRecord:
@@ -153,3 +164,8 @@ def _kept(value: Mapping[str, Any] | None) -> Kept | None:
     if value is None:
         return None
     return Kept(value["checkpoint"], value["rounds"], {int(r): c for r, c in value["clocks"].items()})
+
+
+def _dealt(value: Mapping[str, Any]) -> DealtRecord:
+    rows = {name: tuple(map(tuple, found)) for name, found in value.items() if name != "opened"}
+    return DealtRecord(value["opened"], **rows)

@@ -58,6 +58,10 @@ def encode_job(job: JobSpec) -> pb.JobSpec:
         checkpoint_updates=job.checkpoint_updates,
         checkpoint_seconds=job.checkpoint_seconds,
         durability=job.durability,
+        samples=job.samples,
+        batch=job.batch,
+        epochs=job.epochs,
+        shares=job.shares,
     )
 
 
@@ -104,6 +108,10 @@ def decode_job(message: pb.JobSpec, bytes_max: int = JOB_BYTES_MAX) -> JobSpec:
         checkpoint_updates=whole(message.checkpoint_updates, "job.checkpoint_updates"),
         checkpoint_seconds=finite(message.checkpoint_seconds, "job.checkpoint_seconds"),
         durability=message.durability or "checkpoint",
+        samples=whole(message.samples, "job.samples"),
+        batch=whole(message.batch or 1, "job.batch", 1),
+        epochs=whole(message.epochs or 1, "job.epochs", 1),
+        shares=tuple(whole(share, "job.shares") for share in message.shares),
     )
 
 

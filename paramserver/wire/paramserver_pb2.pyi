@@ -192,6 +192,10 @@ class JobSpec(google.protobuf.message.Message):
     CHECKPOINT_UPDATES_FIELD_NUMBER: builtins.int
     CHECKPOINT_SECONDS_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
+    SAMPLES_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
+    EPOCHS_FIELD_NUMBER: builtins.int
+    SHARES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """set by the client; a name for people"""
     consistency: builtins.str
@@ -230,9 +234,19 @@ class JobSpec(google.protobuf.message.Message):
     """set by the client; between two checkpoints; 0: not by time"""
     durability: builtins.str
     """set by the client; "checkpoint" (or empty), "journal" or "none" """
+    samples: builtins.int
+    """set by the client; that NextPart deals out; 0: replicas choose theirs"""
+    batch: builtins.int
+    """set by the client; samples of one step; 0 stands for 1"""
+    epochs: builtins.int
+    """set by the client; passes over the samples; 0 stands for 1"""
     @property
     def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TensorSpec]:
         """set by the client; in key order (bytewise)"""
+
+    @property
+    def shares(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """set by the client; samples of each rank's own share; none: dealt anew"""
 
     def __init__(
         self,
@@ -257,8 +271,12 @@ class JobSpec(google.protobuf.message.Message):
         checkpoint_updates: builtins.int = ...,
         checkpoint_seconds: builtins.float = ...,
         durability: builtins.str = ...,
+        samples: builtins.int = ...,
+        batch: builtins.int = ...,
+        epochs: builtins.int = ...,
+        shares: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_seconds", b"checkpoint_seconds", "checkpoint_updates", b"checkpoint_updates", "consistency", b"consistency", "durability", b"durability", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "schedule", b"schedule", "seed", b"seed", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch", b"batch", "checkpoint_seconds", b"checkpoint_seconds", "checkpoint_updates", b"checkpoint_updates", "consistency", b"consistency", "durability", b"durability", "epochs", b"epochs", "learning_rate", b"learning_rate", "lease_seconds", b"lease_seconds", "model", b"model", "on_death", b"on_death", "optimizer", b"optimizer", "replicas", b"replicas", "replicas_max", b"replicas_max", "restart_timeout_seconds", b"restart_timeout_seconds", "restarts_max", b"restarts_max", "samples", b"samples", "schedule", b"schedule", "seed", b"seed", "shares", b"shares", "start_timeout_seconds", b"start_timeout_seconds", "step_timeout_seconds", b"step_timeout_seconds", "target_accuracy", b"target_accuracy", "tensors", b"tensors", "versions_total", b"versions_total"]) -> None: ...
 
 global___JobSpec = JobSpec
 
@@ -432,10 +450,13 @@ class LeaveRequest(google.protobuf.message.Message):
     COUNTERS_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
+    GOES_FIELD_NUMBER: builtins.int
     failure: builtins.str
-    """set by the client; empty: all steps done; else a sentence, and the job ends with it"""
+    """set by the client; empty: in good order; else a sentence, and the job ends with it"""
     generation: builtins.int
     """set by the client; from Join; if the weights were recovered since, it has not left"""
+    goes: builtins.bool
+    """set by the client; it leaves before its last step, and does not stay for the end"""
     @property
     def replica(self) -> global___Replica:
         """set by the client"""
@@ -451,9 +472,10 @@ class LeaveRequest(google.protobuf.message.Message):
         counters: global___Counters | None = ...,
         failure: builtins.str = ...,
         generation: builtins.int = ...,
+        goes: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["counters", b"counters", "replica", b"replica"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["counters", b"counters", "failure", b"failure", "generation", b"generation", "replica", b"replica"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counters", b"counters", "failure", b"failure", "generation", b"generation", "goes", b"goes", "replica", b"replica"]) -> None: ...
 
 global___LeaveRequest = LeaveRequest
 
@@ -466,6 +488,104 @@ class LeaveReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___LeaveReply = LeaveReply
+
+@typing.final
+class Part(google.protobuf.message.Message):
+    """Some batches of one epoch, in order. The samples of an epoch are shuffled by (seed, epoch) and cut into
+    `places` shares; this is of the share at `place`. Where shares are fixed, it is the share of that number.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    PLACE_FIELD_NUMBER: builtins.int
+    PLACES_FIELD_NUMBER: builtins.int
+    BEGIN_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    """from 0"""
+    place: builtins.int
+    """from 0"""
+    places: builtins.int
+    """how many share the epoch"""
+    begin: builtins.int
+    """first batch of the share, from 0"""
+    end: builtins.int
+    """the batch after the last one; > begin"""
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+        place: builtins.int = ...,
+        places: builtins.int = ...,
+        begin: builtins.int = ...,
+        end: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["begin", b"begin", "end", b"end", "epoch", b"epoch", "place", b"place", "places", b"places"]) -> None: ...
+
+global___Part = Part
+
+@typing.final
+class PartRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    """set by the client; from Join"""
+    clock: builtins.int
+    """set by the client; the clock that it has no batch for"""
+    @property
+    def replica(self) -> global___Replica:
+        """set by the client; from Join"""
+
+    def __init__(
+        self,
+        *,
+        replica: global___Replica | None = ...,
+        generation: builtins.int = ...,
+        clock: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["replica", b"replica"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "generation", b"generation", "replica", b"replica"]) -> None: ...
+
+global___PartRequest = PartRequest
+
+@typing.final
+class PartReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PART_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    WAITS_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    clock: builtins.int
+    """with a part: the clock of its first batch. A newcomer begins at it"""
+    steps: builtins.int
+    """the clock at which the replica will have done all, as far as can be said now"""
+    waits: builtins.str
+    """not empty: why it has to ask again, a little later"""
+    generation: builtins.int
+    """of the job now; if it is not the request's, nothing else counts: begin anew"""
+    @property
+    def part(self) -> global___Part:
+        """absent: nothing is left, or the replica has to wait"""
+
+    def __init__(
+        self,
+        *,
+        part: global___Part | None = ...,
+        clock: builtins.int = ...,
+        steps: builtins.int = ...,
+        waits: builtins.str = ...,
+        generation: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "generation", b"generation", "part", b"part", "steps", b"steps", "waits", b"waits"]) -> None: ...
+
+global___PartReply = PartReply
 
 @typing.final
 class Counters(google.protobuf.message.Message):
@@ -1437,6 +1557,40 @@ class ShardStatus(google.protobuf.message.Message):
 global___ShardStatus = ShardStatus
 
 @typing.final
+class Visits(google.protobuf.message.Message):
+    """What became of the samples of one epoch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    SAMPLES_FIELD_NUMBER: builtins.int
+    SEEN_FIELD_NUMBER: builtins.int
+    REFUSED_FIELD_NUMBER: builtins.int
+    REPEATED_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    """from 0"""
+    samples: builtins.int
+    """how many it has"""
+    seen: builtins.int
+    """of so many the gradient was applied"""
+    refused: builtins.int
+    """of so many it was dropped, since it was not finite"""
+    repeated: builtins.int
+    """so many were applied and then lost, when the weights went back to a checkpoint"""
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+        samples: builtins.int = ...,
+        seen: builtins.int = ...,
+        refused: builtins.int = ...,
+        repeated: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "refused", b"refused", "repeated", b"repeated", "samples", b"samples", "seen", b"seen"]) -> None: ...
+
+global___Visits = Visits
+
+@typing.final
 class JobStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1452,6 +1606,7 @@ class JobStatus(google.protobuf.message.Message):
     ROUNDS_FIELD_NUMBER: builtins.int
     MEMBERS_FIELD_NUMBER: builtins.int
     SCORES_FIELD_NUMBER: builtins.int
+    VISITS_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     generation: builtins.int
     servers_expected: builtins.int
@@ -1480,6 +1635,10 @@ class JobStatus(google.protobuf.message.Message):
     def scores(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ScoreRequest]:
         """newest last; at most the last 100"""
 
+    @property
+    def visits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Visits]:
+        """of the last 10 epochs that were begun, newest last"""
+
     def __init__(
         self,
         *,
@@ -1495,9 +1654,10 @@ class JobStatus(google.protobuf.message.Message):
         rounds: builtins.int = ...,
         members: collections.abc.Iterable[global___MemberStatus] | None = ...,
         scores: collections.abc.Iterable[global___ScoreRequest] | None = ...,
+        visits: collections.abc.Iterable[global___Visits] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ended", b"ended", "fingerprint", b"fingerprint", "generation", b"generation", "job", b"job", "members", b"members", "reason", b"reason", "rounds", b"rounds", "scores", b"scores", "sealed", b"sealed", "servers", b"servers", "servers_expected", b"servers_expected", "started", b"started"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended", b"ended", "fingerprint", b"fingerprint", "generation", b"generation", "job", b"job", "members", b"members", "reason", b"reason", "rounds", b"rounds", "scores", b"scores", "sealed", b"sealed", "servers", b"servers", "servers_expected", b"servers_expected", "started", b"started", "visits", b"visits"]) -> None: ...
 
 global___JobStatus = JobStatus
 

@@ -46,6 +46,11 @@ class ParameterServerStub(object):
                 request_serializer=paramserver_dot_wire_dot_paramserver__pb2.LeaveRequest.SerializeToString,
                 response_deserializer=paramserver_dot_wire_dot_paramserver__pb2.LeaveReply.FromString,
                 _registered_method=True)
+        self.NextPart = channel.unary_unary(
+                '/paramserver.v1.ParameterServer/NextPart',
+                request_serializer=paramserver_dot_wire_dot_paramserver__pb2.PartRequest.SerializeToString,
+                response_deserializer=paramserver_dot_wire_dot_paramserver__pb2.PartReply.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/paramserver.v1.ParameterServer/Heartbeat',
                 request_serializer=paramserver_dot_wire_dot_paramserver__pb2.HeartbeatRequest.SerializeToString,
@@ -92,6 +97,13 @@ class ParameterServerServicer(object):
 
     def Leave(self, request, context):
         """End one replica's part; answered at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NextPart(self, request, context):
+        """Ask what to do from a clock on; once an epoch. FAILED_PRECONDITION where replicas choose their samples.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,6 +163,11 @@ def add_ParameterServerServicer_to_server(servicer, server):
                     servicer.Leave,
                     request_deserializer=paramserver_dot_wire_dot_paramserver__pb2.LeaveRequest.FromString,
                     response_serializer=paramserver_dot_wire_dot_paramserver__pb2.LeaveReply.SerializeToString,
+            ),
+            'NextPart': grpc.unary_unary_rpc_method_handler(
+                    servicer.NextPart,
+                    request_deserializer=paramserver_dot_wire_dot_paramserver__pb2.PartRequest.FromString,
+                    response_serializer=paramserver_dot_wire_dot_paramserver__pb2.PartReply.SerializeToString,
             ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
@@ -239,6 +256,33 @@ class ParameterServer(object):
             '/paramserver.v1.ParameterServer/Leave',
             paramserver_dot_wire_dot_paramserver__pb2.LeaveRequest.SerializeToString,
             paramserver_dot_wire_dot_paramserver__pb2.LeaveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NextPart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paramserver.v1.ParameterServer/NextPart',
+            paramserver_dot_wire_dot_paramserver__pb2.PartRequest.SerializeToString,
+            paramserver_dot_wire_dot_paramserver__pb2.PartReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,12 @@ class ParameterServerStub:
     ]
     """End one replica's part; answered at once."""
 
+    NextPart: grpc.UnaryUnaryMultiCallable[
+        paramserver.wire.paramserver_pb2.PartRequest,
+        paramserver.wire.paramserver_pb2.PartReply,
+    ]
+    """Ask what to do from a clock on; once an epoch. FAILED_PRECONDITION where replicas choose their samples."""
+
     Heartbeat: grpc.UnaryUnaryMultiCallable[
         paramserver.wire.paramserver_pb2.HeartbeatRequest,
         paramserver.wire.paramserver_pb2.HeartbeatReply,
@@ -121,6 +127,12 @@ class ParameterServerAsyncStub:
         paramserver.wire.paramserver_pb2.LeaveReply,
     ]
     """End one replica's part; answered at once."""
+
+    NextPart: grpc.aio.UnaryUnaryMultiCallable[
+        paramserver.wire.paramserver_pb2.PartRequest,
+        paramserver.wire.paramserver_pb2.PartReply,
+    ]
+    """Ask what to do from a clock on; once an epoch. FAILED_PRECONDITION where replicas choose their samples."""
 
     Heartbeat: grpc.aio.UnaryUnaryMultiCallable[
         paramserver.wire.paramserver_pb2.HeartbeatRequest,
@@ -178,6 +190,14 @@ class ParameterServerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[paramserver.wire.paramserver_pb2.LeaveReply, collections.abc.Awaitable[paramserver.wire.paramserver_pb2.LeaveReply]]:
         """End one replica's part; answered at once."""
+
+    @abc.abstractmethod
+    def NextPart(
+        self,
+        request: paramserver.wire.paramserver_pb2.PartRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[paramserver.wire.paramserver_pb2.PartReply, collections.abc.Awaitable[paramserver.wire.paramserver_pb2.PartReply]]:
+        """Ask what to do from a clock on; once an epoch. FAILED_PRECONDITION where replicas choose their samples."""
 
     @abc.abstractmethod
     def Heartbeat(

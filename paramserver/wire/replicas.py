@@ -164,7 +164,7 @@ def decode_heartbeat_answer(message: pb.HeartbeatReply, request: int = 0) -> Hea
 
 
 def encode_leave(
-    replica: Replica, counters: Counters, failure: str = "", generation: int = 0
+    replica: Replica, counters: Counters, failure: str = "", generation: int = 0, goes: bool = False
 ) -> pb.LeaveRequest:
     """Return a leave's message."""
     return pb.LeaveRequest(
@@ -172,6 +172,7 @@ def encode_leave(
         counters=encode_counters(counters),
         failure=failure,
         generation=generation,
+        goes=goes,
     )
 
 
@@ -183,7 +184,7 @@ def decode_leave(message: pb.LeaveRequest, request: int) -> LeaveReceived:
     """
     replica, counters = decode_replica(message.replica), decode_counters(message.counters)
     generation = whole(message.generation, "generation")
-    return LeaveReceived(request, replica, counters, message.failure, generation)
+    return LeaveReceived(request, replica, counters, message.failure, generation, message.goes)
 
 
 def encode_score(score: Score) -> pb.ScoreRequest:

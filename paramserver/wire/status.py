@@ -15,6 +15,7 @@ from paramserver.events import (
 )
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.jobs import decode_job, decode_replica, encode_job, encode_replica
+from paramserver.wire.parts import decode_visits, encode_visits
 from paramserver.wire.replicas import (
     decode_counters,
     decode_phase,
@@ -26,6 +27,9 @@ from paramserver.wire.replicas import (
 
 SCORES_MAX = 100
 """How many scores a status carries; the newest."""
+
+VISITS_MAX = 10
+"""Of how many epochs a status says what became of their samples; the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ def encode_job_status(status: JobStatus) -> pb.JobStatus:
         rounds=status.rounds,
         members=[_encode_member(member) for member in status.members],
         scores=[encode_score(score) for score in status.scores[-SCORES_MAX:]],
+        visits=[encode_visits(visits) for visits in status.visits[-VISITS_MAX:]],
     )
 
 
@@ -177,6 +182,7 @@ def decode_job_status(message: pb.JobStatus) -> JobStatus:
         rounds=message.rounds,
         members=tuple(_decode_member(member) for member in message.members),
         scores=tuple(decode_score(score) for score in message.scores),
+        visits=tuple(decode_visits(visits) for visits in message.visits),
     )
 
 

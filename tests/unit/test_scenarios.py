@@ -24,7 +24,7 @@ def test_transcript(path, request):
 
 def test_every_rule_and_story_has_its_transcript():
     stories = {"sync", "async", "ssp", "sync_versus_ssp0", "duplicates", "refused", "leases"}
-    stories |= {"join_and_initialise", "late_joiner", "two_shards_death"}
+    stories |= {"join_and_initialise", "late_joiner", "elastic", "two_shards_death"}
     assert stories <= {path.stem for path in FILES}
 
 
