@@ -211,8 +211,8 @@ class Epochs:
         )
         for place in range(places):
             part = Part(self.opened, place, places, 0, self._batches(place, places))
-            rank = whose.get(place)
-            (self._free if rank is None else self._todo.setdefault(rank, [])).append(part)
+            taker = whose.get(place)
+            (self._free if taker is None else self._todo.setdefault(taker, [])).append(part)
         self.opened += 1
 
     def _take(self, rank: int, present: Sequence[int]) -> Part | None:

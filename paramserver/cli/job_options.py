@@ -95,7 +95,13 @@ JOB_OPTIONS = (
     JobOption("shards", int, 2, "Shards of each server.", WHO),
     JobOption("workers", int, 2, "Worker processes.", WHO),
     JobOption("threads", int, 2, "Threads of each worker; each is a replica.", WHO),
-    JobOption("replicas_max", int, "64 more than at the beginning", "Replicas there may be in all.", WHO),
+    JobOption(
+        "replicas_max",
+        int,
+        0,
+        "Replicas there may be in all, with those that join later; 0: 64 more than at the beginning.",
+        WHO,
+    ),
     JobOption(
         "optimizer",
         str,

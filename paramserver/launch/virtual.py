@@ -97,7 +97,7 @@ class _Virtual:
         self.simulation = Simulation(
             world,
             machines_of(plan.job),
-            replace(plan.spec, samples=0, shares=()),
+            plan.spec,
             task_of(plan, machines_of(plan.job), self._counted),
             trace_max=TRACE_MAX if plan.job.trace else 0,
             keep_steps=False,

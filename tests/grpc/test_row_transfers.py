@@ -96,7 +96,7 @@ def test_a_synchronous_job_ends_with_the_bytes_of_one_loop(server: ServerProcess
         assert [each.wait() for each in running] == [None, None]
         finished(two)
         final = observer.pull()
-    assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task))
+    assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task, workload.steps))
 
 
 def test_what_is_dropped_is_a_matter_of_seed_rank_and_step() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,11 +104,12 @@ def test_two_workers_train_and_account_for_everything(server: ServerProcess, con
         assert [each.wait() for each in running] == [None, None]
         status = finished(two)
         final = observer.pull()
-    steps = sum(task.steps)
+    steps_of = Workload(job, SPLITS, MODEL).steps
+    steps = sum(steps_of)
     assert totals(status, "gradients") == {"computed": steps, "applied": steps}
     assert totals(status, "samples") == {"computed": 4 * 100, "applied": 4 * 100}
     for member in status.members:
-        counters, count = member.counters, task.steps[member.replica.rank]
+        counters, count = member.counters, steps_of[member.replica.rank]
         assert (member.clock, member.steps) == (count, count)
         assert sum(counters.staleness.values()) == count
         assert sum(counters.clock_gap.values()) == count + 1
@@ -117,15 +118,15 @@ def test_two_workers_train_and_account_for_everything(server: ServerProcess, con
     if consistency == "ssp:1":
         assert max(gap for member in status.members for gap in member.counters.clock_gap) <= 1
     if consistency == "sync":
-        assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task))
+        assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task, steps_of))
 
 
-def in_one_loop(job: Job, spec: JobSpec, task: Task) -> Tensors:
+def in_one_loop(job: Job, spec: JobSpec, task: Task, steps: Sequence[int]) -> Tensors:
     """Return the weights that the sequential twin ends with."""
     optimizer = build_optimizer(job.optimizer, job.lr, job.schedule, spec.versions_total)
-    replicas = [task.step(rank) for rank in range(job.replicas)]
+    replicas = [task.step(rank, None) for rank in range(job.replicas)]
     *_, last = train_sequentially(
-        parse_consistency(job.consistency), optimizer, task.initial(), replicas, task.steps
+        parse_consistency(job.consistency), optimizer, task.initial(), replicas, steps
     )
     return last.weights
 
@@ -133,8 +134,8 @@ def in_one_loop(job: Job, spec: JobSpec, task: Task) -> Tensors:
 def broken_at(task: Task, rank: int, clock: int, *, batch: bool) -> Task:
     """Return a task in which one step of one rank fails."""
 
-    def step(of: int) -> Step[Any]:
-        work = task.step(of)
+    def step(of: int, next_part: Any) -> Step[Any]:
+        work = task.step(of, next_part)
         seen = 0
 
         def batch_at(at: int) -> Any:
@@ -278,8 +279,8 @@ def test_a_target_that_is_reached_ends_the_job_well_for_all(server: ServerProces
 def waiting_for(task: Task, event: threading.Event) -> Task:
     """Return a task whose second step waits for an event."""
 
-    def step(rank: int) -> Step[Any]:
-        work = task.step(rank)
+    def step(rank: int, next_part: Any) -> Step[Any]:
+        work = task.step(rank, next_part)
 
         def batch_at(clock: int) -> Any:
             if clock == 1:

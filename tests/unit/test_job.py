@@ -115,7 +115,7 @@ def test_what_replicas_and_servers_agree_on():
     job = Job(workers=2, threads=3, consistency="ssp:4", lr=0.5).resolved()
     spec = job.spec({"b": (2,), "a": (3, 2)}, steps=[5, 4, 4, 4, 4, 4])
     assert [(tensor.key, tensor.shape) for tensor in spec.tensors] == [("a", (3, 2)), ("b", (2,))]
-    assert (spec.replicas, spec.replicas_max) == (6, 6)
+    assert (spec.replicas, spec.replicas_max) == (6, 70)
     assert spec.versions_total == 25
     assert replace(job, consistency="sync").spec({"a": (1,)}, [5, 4, 4, 4, 4, 4]).versions_total == 5
     assert spec.fingerprint() == job.spec({"a": (3, 2), "b": (2,)}, [5, 4, 4, 4, 4, 4]).fingerprint()

@@ -36,6 +36,10 @@ JOB = ev.JobSpec(
     checkpoint_updates=8,
     checkpoint_seconds=9.5,
     durability="journal",
+    samples=30,
+    batch=4,
+    epochs=12,
+    shares=(10, 20),
 )
 SLICES = (ev.Slice("a", 0, 1, 0), ev.Slice("b", 1, 3, 1))
 REPLICA = ev.Replica(3, 2)

@@ -148,7 +148,7 @@ def plain_job(job: JobSpec) -> dict[str, Any]:
 def job_of(value: Mapping[str, Any]) -> JobSpec:
     """Return the job of `plain_job`'s value."""
     tensors = tuple(TensorSpec(**(tensor | {"shape": tuple(tensor["shape"])})) for tensor in value["tensors"])
-    return JobSpec(**{**value, "tensors": tensors})
+    return JobSpec(**{**value, "tensors": tensors, "shares": tuple(value["shares"])})
 
 
 def plain_slices(slices: Iterable[Slice]) -> list[list[Any]]:
