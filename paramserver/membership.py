@@ -36,6 +36,10 @@ _BUSY = (Phase.COMPUTE, Phase.PUSH)
 """The phases that a step timeout measures: waiting for others is never death."""
 
 
+_BEFORE = -1
+"""Instead of an incarnation: all of those that an earlier coordinator has written down."""
+
+
 @dataclass(slots=True)
 class _Rank:
     rank: int
@@ -122,8 +126,8 @@ class Membership:
         else:
             member.late = self.started and (member.standing is Standing.LEFT or not member.entered)
             self._fence(member)
-        # The very process that was fenced goes on counting where it was.
-        member.counters = member.earlier.pop(fenced, member.counters)
+        if fenced in member.earlier:  # the very process that was fenced goes on counting where it was
+            member.counters = member.earlier.pop(fenced)
         member.entered = not (member.late and self._job.samples)
         member.attempt, member.heard, member.moved = attempt, now, now
         member.phase = Phase.IDLE
@@ -255,7 +259,7 @@ class Membership:
             member = _Rank(record.rank, record.name, record.attempt, record.incarnation, heard=now)
             member.late, member.restarts, member.moved = record.late, record.restarts, now
             member.clock, member.steps, member.entered = record.clock, record.steps, record.entered
-            member.counters, member.earlier = record.counters, {0: record.earlier}
+            member.counters, member.earlier = record.counters, {_BEFORE: record.earlier}
             self._ranks[record.rank] = member
             self._by_name[record.name] = record.rank
             self._stand(member, record.standing)

@@ -77,6 +77,8 @@ def test_a_process_that_was_fenced_goes_on_counting_and_its_successor_begins_ane
     assert applied() == 8
     says(3, 2, now=31)
     assert applied() == 9
+    assert members.join("a", "a-4", now=32) == (Replica(0, 4), True)
+    assert applied() == 9
 
 
 def test_a_retry_of_a_join_is_a_sign_of_life():
