@@ -130,6 +130,11 @@ def _figures(summary: Mapping[str, Any]) -> RenderableType:
         table.add_row("speed", speed)
         table.add_row("training time", _seconds(summary["wall_seconds"]))
     table.add_row("consistency", f"{summary['consistency']}, {count(summary['replicas'], 'replica')}")
+    if restarts := summary.get("restarts"):
+        table.add_row("restarts", ", ".join(f"{name}: {times}" for name, times in restarts.items()))
+    if summary["generation"]:
+        again = "resumed, " if summary.get("resumed") else ""
+        table.add_row("recovered", f"{again}{count(summary['generation'], 'time')} from a checkpoint")
     versions = summary["versions"]
     where = "each of the shards" if len(set(versions)) == 1 and len(versions) > 1 else "the shards"
     told = ", ".join(f"{version:,}" for version in (versions if len(set(versions)) > 1 else versions[:1]))

@@ -127,7 +127,8 @@ class Restarts:
             return
         replicas = _replicas(child, status)
         dead = [member for member in replicas.values() if member.standing is Standing.DEAD]
-        if not dead or not self._has_joined(child.name, replicas):
+        has_joined = self._has_joined(child.name, replicas)
+        if not dead or not has_joined:
             self._dead_since.pop(child.name, None)
             return
         if now < self._dead_since.setdefault(child.name, now) + GRACE_SECONDS:

@@ -20,9 +20,13 @@ class Launcher:
         self.out = folder / "out"
 
     def start(self, *options):
-        """Start a run that goes on."""
+        """Start a new run."""
+        return self.begin("--out", str(self.out), *options)
+
+    def begin(self, *options):
+        """Start ``paramserver train``."""
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "paramserver", "train", "--out", str(self.out), *options],
+            [sys.executable, "-P", "-m", "paramserver", "train", *options],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -30,8 +34,12 @@ class Launcher:
         )
 
     def run(self, *options, deadline_seconds=100):
-        """Run to the end; return exit code, standard output and standard error."""
-        with self.start(*options) as process:
+        """Do a new run to its end; return exit code, standard output and standard error."""
+        return self.command("--out", str(self.out), *options, deadline_seconds=deadline_seconds)
+
+    def command(self, *options, deadline_seconds=100):
+        """Do the same with these options alone."""
+        with self.begin(*options) as process:
             out, err = process.communicate(timeout=deadline_seconds)
         assert "Traceback" not in out + err
         assert self.processes() == {}
