@@ -22,7 +22,8 @@ def test_the_first_command_trains_the_digits_well(launcher):
     assert summary["samples"]["computed"] == summary["samples"]["applied"] > 0
     assert summary["time_budget"]["total"]["compute"] > 0
     assert {path.name for path in launcher.out.iterdir()} == {
-        "job.toml", "summary.json", "metrics.jsonl", "checkpoint", "checkpoints", "coordinator.json", "logs",
+        "job.toml", "summary.json", "metrics.jsonl", "checkpoint", "logs",
+        "checkpoints", "coordinator.json", "journal",
     }  # fmt: skip
     assert {path.name for path in (launcher.out / "logs").iterdir()} == {
         "server0.log", "worker0.log", "worker1.log", "evaluator.log",
