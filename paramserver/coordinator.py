@@ -214,7 +214,10 @@ class Coordinator:
         if member.late and member.live:
             job.rounds.admit_late(replica.rank, alone=job.members.required_count == 1)
         effects = self._order_membership(job, replica.rank)
-        job.joins.announce(self._orders, request, replica)
+        if effects:
+            job.joins.announce(self._orders, request, replica)
+        elif request is not None:
+            job.joins.hold(request, replica)
         return effects
 
     def _part(self, event: ev.PartAsked, now: float) -> Effects:
@@ -505,11 +508,12 @@ class Coordinator:
         clocks = job.recovery.clocks()
         job.dealing.roll_back(dict(clocks))
         for member in job.members.members():
-            replica = ev.Replica(member.rank, member.incarnation)
-            job.joins.begins(replica, clocks[member.rank])
+            if member.rank in clocks:  # whoever has come since waits for the order that announces it
+                replica = ev.Replica(member.rank, member.incarnation)
+                job.joins.begins(replica, clocks[member.rank])
         effects: Effects = [
             self._granted(job, request, replica, clocks[replica.rank])
-            for request, replica in job.joins.take_all()
+            for request, replica in job.joins.take_held()
         ]
         effects += self._admit(job)
         return effects + self._close_round(job, now) + self._end_if_done(job)
@@ -541,8 +545,11 @@ class Coordinator:
     # ------------------------------------------------------------------------------------------- the rest
 
     def _order_membership(self, job: _Job, rank: int) -> Effects:
-        self._orders += 1
+        """Tell every shard how a rank stands; while a server is lost, its next generation says so."""
         self._has_news = True
+        if job.recovery.waits:
+            return []
+        self._orders += 1
         members = (job.members.member(rank),)
         return [
             ev.Ordered(ev.MembershipChanged(self._orders, members, job.members.started, job.spec.replicas))
@@ -559,12 +566,13 @@ class Coordinator:
             return []
         times = [now + min(job.spec.lease_seconds, job.spec.step_timeout_seconds)]
         deadline = job.members.next_deadline()
-        if deadline is not None:
+        is_interrupted = job.recovery.is_interrupted  # nobody expires then, so only a lost server can be late
+        if deadline is not None and not is_interrupted:
             times.append(deadline)
         overdue = job.recovery.next_deadline(_patience(job.spec))
         if overdue is not None:
             times.append(overdue)
-        if not (job.members.started and job.sealed):
+        if not ((job.members.started and job.sealed) or is_interrupted):
             times.append(job.fixed_at + job.spec.start_timeout_seconds)
         self._wake_at = max(now, min(times))
         return [ev.WakeAt(self._wake_at)]

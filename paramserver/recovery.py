@@ -83,6 +83,11 @@ class Recovery:
         return bool(self._lost or self._behind)
 
     @property
+    def waits(self) -> bool:
+        """Say whether a server is lost: the generation that comes will tell shards what happens meanwhile."""
+        return bool(self._lost)
+
+    @property
     def can_begin(self) -> bool:
         """Say whether there is something to go on from."""
         return self.kept is not None
@@ -210,6 +215,11 @@ class Joins:
     def begins(self, replica: Replica, clock: int) -> None:
         """Note where a replica begins."""
         self._begins_at[replica] = clock
+
+    def take_held(self) -> list[tuple[int, Replica]]:
+        """Take out the requests that waited for the generation; later joins wait for their orders."""
+        held, self._held = self._held, []
+        return held
 
     def take_all(self) -> list[tuple[int, Replica]]:
         """Take out every request that waits, and whose it is."""
