@@ -145,8 +145,8 @@ def parse_faults(text: str, words: Collection[str] = VIRTUAL) -> Faults:
         text: in any order ``lose=1%``, ``duplicate=1%``, ``delay=1%+200ms``, ``reorder=1%+5ms``, ``cut=1%``
             of messages; ``crash=w2@3s`` (for ever), ``crash=w2@3s+2s`` (back after 2 s), ``kill=w1@3s``,
             ``pause=w1@4s+1s``, ``partition=w1@10s+5s``, ``refuse=w1@4s+1s``, ``join=w4@5s``, ``leave=w0@7s``
-            of workers; ``kill=s0@5s``, ``pause=s0@5s+1s`` of servers. A time may be drawn, as in
-            ``crash=any@0s..60s+1s..5s``.
+            of workers; ``kill=s0@5s``, ``crash=s1@3s+2s``, ``pause=s0@5s+1s`` of servers. A time may be
+            drawn, as in ``crash=any@0s..60s+1s..5s``; ``any`` is a worker.
         words: those of them that mean something here: ``VIRTUAL`` or ``REAL``.
 
     Raises:
@@ -164,8 +164,6 @@ def parse_faults(text: str, words: Collection[str] = VIRTUAL) -> Faults:
             chances.append(_chance(kind, value, what))
         else:
             blows.append(_blow(kind, value, what))
-            if words is VIRTUAL and blows[-1].server is not None:
-                raise RequestError(f"In virtual time nothing happens to servers, but found {what}.")
     if sum(chance.share for chance in chances) > 1:
         raise RequestError("More than 100% of the messages would meet a fault. Each meets at most one.")
     if any(chance.kind == "lose" and chance.share == 1 for chance in chances):
@@ -278,7 +276,7 @@ def _blow(kind: str, value: str, what: str) -> Blow:
         raise RequestError(f"Expected {kind}=w1@3s{'' if needs == 'never' else '+2s'} as {what}.")
     if kind == "join" and who == "any":
         raise RequestError(f"A newcomer needs a name, but found {what}. Name the worker after the last one.")
-    server = parse_server(who) if kind in ("kill", "pause") else None
+    server = parse_server(who) if kind in ("kill", "crash", "pause") else None
     worker = None if who == "any" or server is not None else parse_worker(who, what)
     return Blow(kind, worker, _between(begin, what), _between(lasts, what) if plus else None, server)
 

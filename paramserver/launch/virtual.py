@@ -102,6 +102,7 @@ class _Virtual:
             trace_max=TRACE_MAX if plan.job.trace else 0,
             keep_steps=False,
             watch=Watch(self._first_ns, self._look, self._next_look),
+            keeps=plan.job.durability != "none",
             check=self._check,
         )
 

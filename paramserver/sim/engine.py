@@ -22,7 +22,7 @@ from paramserver.sim.run import Run, ServerRecord, ShardRecord
 from paramserver.sim.servers import Servers
 from paramserver.sim.toll import Toll
 from paramserver.sim.worker import VirtualWorker
-from paramserver.sim.world import Machines, World, check_world, newcomers
+from paramserver.sim.world import Machines, World, check_world, loses_servers, newcomers
 from paramserver.tracing import Recorder
 from paramserver.types import Array, Tensors
 
@@ -63,6 +63,7 @@ class Simulation:
         trace_max: newest records of the trace to keep; 0 for no trace.
         keep_steps: whether to keep a record of every step.
         watch: looks at the weights while they are trained; None for nobody.
+        keeps: servers that are lost come back with a checkpoint; if not, the loss of one ends the job.
         check: called every few thousand events; what it raises ends the run.
 
     Raises:
@@ -88,6 +89,7 @@ class Simulation:
         trace_max: int = 0,
         keep_steps: bool = True,
         watch: Watch | None = None,
+        keeps: bool = True,
         check: Callable[[], object] = lambda: None,
     ) -> None:
         check_world(world, machines)
@@ -111,14 +113,23 @@ class Simulation:
         weights = [round(scale * size) for size in sizes]
         cores = Cores(self._heap, world.network.cores)
         self._servers = Servers(
-            self._heap, world, machines, self._fabric, weights, scale, self._recorder, cores
+            self._heap,
+            world,
+            machines,
+            self._fabric,
+            weights,
+            scale,
+            self._recorder,
+            cores,
+            _patience(world, spec) if keeps else 0.0,
         )
         self._servers.on_end = self._stop_if_over
         self._workers = [self._worker(index, task) for index in range(workers)]
         self._watch, self._check = watch, check
         self._scores: list[tuple[int, Score]] = []
         # Whoever waits is waited for by a time that ends sooner, so silence for so long is a mistake.
-        self._patience_ns = round(_longest_wait(spec) * NANOSECONDS)
+        silence = _longest_wait(spec) + 2 * self._servers.patience_seconds
+        self._patience_ns = round(silence * NANOSECONDS)
 
     @property
     def now_ns(self) -> int:
@@ -182,6 +193,9 @@ class Simulation:
         return worker
 
     def _befall(self, happening: Happening) -> None:
+        if happening.server is not None:
+            self._servers.outages.befall(happening)
+            return
         worker = self._workers[happening.worker]
         if happening.kind == "join" or worker.alive:
             self._servers.notes.append((self._heap.now, str(happening)))
@@ -259,6 +273,17 @@ class Simulation:
             rows=tuple(rows) if self._recorder else (),
             happened=self._heap.happened,
         )
+
+
+def _patience(world: World, spec: JobSpec) -> float:
+    """Return, in seconds, how long a lost server is waited for; 0 where checkpoints are not made.
+
+    What costs nothing and is never read changes nothing, so it is left out.
+    """
+    makes = spec.checkpoint_updates or spec.checkpoint_seconds
+    if loses_servers(world) or (makes and world.network.has_costly_checkpoints):
+        return spec.lease_seconds + spec.restart_timeout_seconds
+    return 0.0
 
 
 def _longest_wait(spec: JobSpec) -> float:

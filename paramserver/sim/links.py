@@ -12,6 +12,7 @@ from paramserver.faults import Fates
 from paramserver.sim.cores import Cores
 from paramserver.sim.heap import Action, EventHeap
 from paramserver.sim.laws import Law
+from paramserver.sim.process import Process
 from paramserver.sim.world import World
 
 BLOCK_DRAWS = 64
@@ -74,13 +75,15 @@ class Handlers:
     Args:
         count: how many at a time.
         cores: what they run on.
+        process: whose they are.
     """
 
-    __slots__ = ("_cores", "_free", "_queue", "busy_ns")
+    __slots__ = ("_cores", "_count", "_free", "_life", "_process", "_queue", "busy_ns")
 
-    def __init__(self, count: int, cores: Cores) -> None:
-        self._free = count
-        self._cores = cores
+    def __init__(self, count: int, cores: Cores, process: Process) -> None:
+        self._count = self._free = count
+        self._cores, self._process = cores, process
+        self._life = 0
         self._queue: deque[tuple[int, Action, Any]] = deque()
         self.busy_ns = 0
 
@@ -91,18 +94,29 @@ class Handlers:
         elif self._free:
             self._free -= 1
             self.busy_ns += duration
-            self._cores.begin(duration, self._done, (action, argument))
+            self._cores.begin(duration, self._served, (self._life, action, argument))
         else:
             self._queue.append((duration, action, argument))
 
-    def _done(self, served: tuple[Action, Any]) -> None:
+    def end_life(self) -> None:
+        """Forget everything, since the server has ended."""
+        self._life += 1
+        self._free = self._count
+        self._queue.clear()
+
+    def _served(self, served: tuple[int, Action, Any]) -> None:
+        self._process.do(self._done, served)
+
+    def _done(self, served: tuple[int, Action, Any]) -> None:
+        life, action, argument = served
+        if life != self._life:
+            return
         if self._queue:
-            duration, *waiting = self._queue.popleft()
+            duration, waits, whose = self._queue.popleft()
             self.busy_ns += duration
-            self._cores.begin(duration, self._done, waiting)
+            self._cores.begin(duration, self._served, (life, waits, whose))
         else:
             self._free += 1
-        action, argument = served
         action(argument)
 
 

@@ -57,6 +57,9 @@ class Network:
         rpc_per_byte_ns: how long each byte of tensors occupies a handler of the server. Left out, it counts
             as part of the bandwidth.
         cores: which all replicas and servers share; None where each of them has one to itself.
+        checkpoint_ns: how long writing or reading one file of a checkpoint takes, whatever its size; None if
+            unknown, which is enough where no server is lost.
+        checkpoint_per_byte_ns: and for each byte of weights and of the optimizer's state.
     """
 
     latency: Law
@@ -73,6 +76,13 @@ class Network:
     client_per_byte_ns: float = 0.0
     rpc_per_byte_ns: float = 0.0
     cores: float | None = None
+    checkpoint_ns: int | None = None
+    checkpoint_per_byte_ns: float = 0.0
+
+    @property
+    def has_costly_checkpoints(self) -> bool:
+        """Say whether checkpoints are known to take time."""
+        return bool(self.checkpoint_ns or self.checkpoint_per_byte_ns)
 
     def __str__(self) -> str:
         pairs = {
@@ -92,19 +102,24 @@ class Network:
             pairs["cores"] = format_number(self.cores)
         if self.between_servers_ns is not None:
             pairs["between-servers"] = format_duration(self.between_servers_ns)
+        if self.checkpoint_ns is not None:
+            pairs["checkpoint"] = format_duration(self.checkpoint_ns)
+            pairs["checkpoint-per-byte"] = format_duration(self.checkpoint_per_byte_ns)
         for worker, rate in self.slow_links:
             pairs[f"w{worker}.bandwidth"] = format_rate(rate)
         return " ".join(f"{name}={value}" for name, value in pairs.items())
 
 
 IDEAL = (
-    f"latency=0s bandwidth={UNLIMITED} server={UNLIMITED} rpc=0s lock=0s lock-per-byte=0s between-servers=0s"
+    f"latency=0s bandwidth={UNLIMITED} server={UNLIMITED} rpc=0s lock=0s lock-per-byte=0s between-servers=0s "
+    "checkpoint=0s checkpoint-per-byte=0s"
 )
 """A network in which nothing costs anything, said in so many words: what laws about waiting assume."""
 
 _NEEDED = ("latency", "bandwidth", "server", "rpc", "lock", "lock-per-byte")
 _ENDS = ("client", "client-per-request", "client-per-byte", "rpc-per-byte")
-_KNOWN = (*_NEEDED, *_ENDS, "handlers", "cores", "between-servers")
+_CHECKPOINT = ("checkpoint", "checkpoint-per-byte")
+_KNOWN = (*_NEEDED, *_ENDS, *_CHECKPOINT, "handlers", "cores", "between-servers")
 
 
 def parse_network(text: str) -> Network:
@@ -112,8 +127,9 @@ def parse_network(text: str) -> Network:
 
     Args:
         text: ``latency=100us bandwidth=1Gbit/s server=10Gbit/s rpc=80us lock=5us lock-per-byte=0.3ns``, and
-            if wanted ``handlers=4``, ``between-servers=50us`` and ``w1.bandwidth=80Mbit/s``; for processes
-            that share a machine ``cores=2``, and then ``client=300us``, ``client-per-request=150us``,
+            if wanted ``handlers=4``, ``between-servers=50us`` and ``w1.bandwidth=80Mbit/s``; where
+            checkpoints are made ``checkpoint=5ms checkpoint-per-byte=2ns``; for processes that share a
+            machine ``cores=2``, and then ``client=300us``, ``client-per-request=150us``,
             ``client-per-byte=0.5ns`` and ``rpc-per-byte=0.5ns``, too; or ``ideal``, where nothing costs
             anything.
 
@@ -141,7 +157,13 @@ def parse_network(text: str) -> Network:
         raise RequestError(
             f"A server needs at least 1 handler, a whole number, but handlers={values['handlers']}."
         )
+    if 0 < len(given := [name for name in _CHECKPOINT if name in values]) < len(_CHECKPOINT):
+        raise RequestError(
+            f"The network says only half of what a checkpoint costs: {given[0]}. Give "
+            f"{' and '.join(_CHECKPOINT)}, such as checkpoint=5ms checkpoint-per-byte=2ns."
+        )
     cores = _cores(values)
+    checkpoint = values.get("checkpoint")
     between = values.get("between-servers")
     return Network(
         parse_law(values["latency"], "the latency of the network"),
@@ -158,6 +180,8 @@ def parse_network(text: str) -> Network:
         parse_duration(values.get("client-per-byte", "0s"), "client-per-byte of the network"),
         parse_duration(values.get("rpc-per-byte", "0s"), "rpc-per-byte of the network"),
         cores,
+        None if checkpoint is None else parse_nanoseconds(checkpoint, "checkpoint of the network"),
+        parse_duration(values.get("checkpoint-per-byte", "0s"), "checkpoint-per-byte of the network"),
     )
 
 

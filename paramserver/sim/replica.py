@@ -27,6 +27,11 @@ from paramserver.training import Pull, Push, training
 RETRY_SECONDS = (0.05, 0.05, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4, *6 * (0.8,))
 """How long the client waits before it asks again after a lost message; after the last one it gives up."""
 
+PATIENT_RETRY_SECONDS = 1.0
+"""The same after all of those, where a server that is lost may come back."""
+
+_BEATING = ("training", "rejoining", "leaving", "left", "waiting")
+
 
 class Home(Protocol):
     """What a replica needs of its worker."""
@@ -54,8 +59,9 @@ class VirtualReplica:
         toll: what its own work costs.
 
     Attributes:
-        state: away, joining, training, leaving, done (all steps, or asked to leave), or ended (by the job, or
-            because it counts no more).
+        state: away, joining, rejoining (after the weights were recovered), training, leaving, left (and stays
+            to the end, since what it has done may have to be done again), waiting (for how the job goes on),
+            done (all steps, or asked to leave), or ended (by the job, or because it counts no more).
         leaves_early: it leaves after its present step.
         failure: why it gave up, as a sentence; else empty.
         clock: finished steps.
@@ -79,6 +85,8 @@ class VirtualReplica:
         self._home, self._servers, self._spec, self._task, self._times = home, servers, spec, task, times
         self._heap: EventHeap = servers.heap
         self._life = 0
+        self._attempt = ""
+        self._session: Session
         self.clock = 0
         self._loss = math.nan
         self._pulled: Pulled | None = None
@@ -97,8 +105,18 @@ class VirtualReplica:
         self._end_life()
         self.state = "joining"
         self._tally = Tally(self._servers.now)
-        attempt = f"{self.name}-{self._life}"
-        self._ask(COORDINATOR, ev.JoinReceived(0, self.name, attempt, self._spec), 0, self._joined)
+        self._attempt = f"{self.name}-{self._life}"
+        self._ask_to_join()
+
+    def _rejoin(self) -> None:
+        """Ask where to go on, after the weights were recovered."""
+        self._end_life()
+        self.state = "rejoining"
+        self._tally.enter(ev.Phase.IDLE, self._servers.now)
+        self._ask_to_join()
+
+    def _ask_to_join(self) -> None:
+        self._ask(COORDINATOR, ev.JoinReceived(0, self.name, self._attempt, self._spec), 0, self._joined)
 
     def die(self) -> None:
         """End without a word; what it has sent still arrives."""
@@ -115,12 +133,18 @@ class VirtualReplica:
 
     def beat(self) -> ev.Beat | None:
         """Return what a heartbeat says of it; None where there is nothing to say."""
-        if self.replica is None or self.state not in ("training", "leaving"):
+        if self.replica is None or self.state not in _BEATING:
             return None
         return ev.Beat(self.replica, self.clock, self._steps, self._tally.phase, self._counters())
 
     def heard(self, answer: ev.HeartbeatAnswered) -> None:
         """Take what a heartbeat's answer says."""
+        if self.state in ("left", "waiting"):
+            if answer.ended:
+                self._hear_the_end() if self.state == "waiting" else self._stop("done")
+            elif answer.generation > self._session.granted.generation:
+                self._rejoin()
+            return
         if self.state != "training":
             return
         if answer.ended:
@@ -142,7 +166,7 @@ class VirtualReplica:
 
     def _hear_the_end(self) -> None:
         """Leave a job that is over, so that the coordinator has the last counts; if that is known, end."""
-        if self.state == "training":
+        if self.state in ("training", "waiting"):
             self._leave("", "ended")
         else:
             self._stop("ended")
@@ -156,9 +180,15 @@ class VirtualReplica:
         else:
             self._stop("ended")
 
-    def _fenced(self) -> None:
-        """Count no more: where the others wait for its restart begin anew at once, else end."""
-        if self._spec.on_death == "restart":
+    def _fenced(self, generation: int = 0) -> None:
+        """Count no more: where the others wait for its restart begin anew at once, else end.
+
+        Args:
+            generation: that counts. If it is a newer one, this replica goes on with it.
+        """
+        if generation > self._session.granted.generation:
+            self._rejoin()
+        elif self._spec.on_death == "restart":
             self.join()
         else:
             self._stop("ended")
@@ -180,10 +210,13 @@ class VirtualReplica:
             return
         call.done = not isinstance(effect, ev.PullParked)
         match effect:
-            case ev.Ended():
-                self._hear_the_end()
-            case ev.PullFenced():
-                self._fenced()
+            case ev.Ended(reason=reason):
+                if self._servers.recovers and not reason and self.state == "training":
+                    self._await_end()
+                else:
+                    self._hear_the_end()
+            case ev.PullFenced(generation=generation):
+                self._fenced(generation)
             case ev.Refused(message=sentence):
                 self._refused(sentence)
             case ev.Unavailable():
@@ -203,12 +236,14 @@ class VirtualReplica:
         self._ask_again(call)
 
     def _ask_again(self, call: Call) -> None:
-        if call.attempts == len(RETRY_SECONDS):
-            self._refused(f"The servers did not answer {self.name} in {len(RETRY_SECONDS) + 1} attempts.")
+        patient = math.ceil(max(0.0, self._servers.patience_seconds - sum(RETRY_SECONDS)))
+        if call.attempts >= len(RETRY_SECONDS) + patient / PATIENT_RETRY_SECONDS:
+            self._refused(f"The servers did not answer {self.name} in {call.attempts + 1} attempts.")
             return
-        pause = round(RETRY_SECONDS[call.attempts] * NANOSECONDS)
+        quick = call.attempts < len(RETRY_SECONDS)
+        seconds = RETRY_SECONDS[call.attempts] if quick else PATIENT_RETRY_SECONDS
         call.attempts += 1
-        self._heap.at(self._heap.now + pause, self._repeat, call)
+        self._heap.at(self._heap.now + round(seconds * NANOSECONDS), self._repeat, call)
 
     def _repeat(self, call: Call) -> None:
         self._home.receive(self._send_again, call)
@@ -225,9 +260,16 @@ class VirtualReplica:
 
     def _joined(self, call: Call, granted: ev.JoinGranted) -> None:
         assert granted.replica is not None
+        is_back = self.state == "rejoining"
+        if is_back:
+            is_newer = granted.generation > self._session.granted.generation
+            self._tally.begin_anew(granted.clock, rolled_back=is_newer)
         self.state, self.replica, self.clock = "training", granted.replica, granted.clock
         self._session = Session(granted)
         self._steps = self._task.steps_of(granted.replica.rank)
+        if is_back and self.clock >= self._steps:
+            self._leave("")  # it had finished, and the weights that are there now have it all
+            return
         if granted.sealed or granted.replica.rank:
             self._begin()
             return
@@ -367,7 +409,7 @@ class VirtualReplica:
         replica = call.event.replica
         self.diary.pushed(self._heap.now, replica, self.clock, verdict, self._loss, self._calls)
         if verdict.outcome is ev.Outcome.FENCED:
-            self._fenced()
+            self._fenced(verdict.generation)
             return
         self.clock += 1
         self._go_on(verdict)
@@ -379,8 +421,23 @@ class VirtualReplica:
         self.state = "leaving"
         self._tally.lost()
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
-        event = ev.LeaveReceived(0, self.replica, self._counters(), failure)
-        self._ask(COORDINATOR, event, 0, lambda call, effect: self._stop(state))
+        generation = self._session.granted.generation
+        event = ev.LeaveReceived(0, self.replica, self._counters(), failure, generation)
+
+        def left(call: Call, effect: Any) -> None:
+            if self._servers.recovers and not failure and state == "done":
+                self.state = "left"
+            else:
+                self._stop(state)
+
+        self._ask(COORDINATOR, event, 0, left)
+
+    def _await_end(self) -> None:
+        """Wait for the next heartbeat to say whether the job is over for good, or begins anew."""
+        self._end_life()
+        self.state = "waiting"
+        self._tally.lost()
+        self._tally.enter(ev.Phase.IDLE, self._servers.now)
 
     # ------------------------------------------------------------------------------------------ accounting
 

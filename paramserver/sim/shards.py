@@ -16,6 +16,7 @@ from paramserver.shard import Shard
 from paramserver.sim.cores import Cores
 from paramserver.sim.heap import EventHeap
 from paramserver.sim.network import Network
+from paramserver.sim.process import Process
 from paramserver.tracing import Recorder
 
 
@@ -30,6 +31,7 @@ class VirtualShard:
         heap: virtual time.
         cores: what it runs on.
         network: what the lock costs.
+        process: of its server.
         recorder: of the trace; None for none.
         dispatch: called with the shard, its effects, and the rank on whose account they come (else -1).
 
@@ -38,6 +40,7 @@ class VirtualShard:
         waited_ns: how long requests queued for it in all.
         served: how many events it has handled.
         applied_ns: when it had applied its last round; 0 where it has applied none.
+        generation: of its weights.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class VirtualShard:
         heap: EventHeap,
         cores: Cores,
         network: Network,
+        process: Process,
         recorder: Recorder | None,
         dispatch: Callable[[VirtualShard, Sequence[ev.ShardEffect], int], object],
     ) -> None:
@@ -58,6 +62,8 @@ class VirtualShard:
         self.held_ns = self.waited_ns = self.served = self.applied_ns = 0
         self._cores = cores
         self._heap, self._network, self._dispatch = heap, network, dispatch
+        self._process, self._life = process, 0
+        self.generation = 0
         self._queue: deque[tuple[ev.ShardEvent, int]] = deque()
         self._is_locked = False
         self._closers: dict[int, int] = {}  # order that closes a round -> the rank that completed it
@@ -69,6 +75,15 @@ class VirtualShard:
         if isinstance(order[0], ev.RoundClosed):
             self._closers[order[0].number] = order[1]
         self.submit(order[0])
+
+    def end_life(self) -> None:
+        """Forget everything, since the server has ended."""
+        self.shard = Shard(self.index)
+        self._life += 1
+        self._is_locked = False
+        self._queue.clear()
+        self._closers.clear()
+        self._gathered = Gathered()
 
     def see(self) -> tuple[str, ...]:
         """Take out the pushes that the pull which is being granted is the first to see."""
@@ -91,6 +106,8 @@ class VirtualShard:
             event, came = self._queue.popleft()
             self.waited_ns += heap.now - came
             self.served += 1
+            if isinstance(event, ev.GenerationBegun):
+                self.generation, self._gathered = event.generation, Gathered()
             effects = self.shard.handle(event, heap.now / NANOSECONDS)
             duration, cause = self._cost(event, effects)
             if isinstance(event, ev.RoundClosed):
@@ -98,13 +115,19 @@ class VirtualShard:
             if duration:
                 self.held_ns += duration
                 self._is_locked = True
-                self._cores.begin(duration, self._unlock, (effects, cause))
+                self._cores.begin(duration, self._served, (self._life, effects, cause))
                 return
             self._dispatch(self, effects, cause)
 
-    def _unlock(self, handled: tuple[list[ev.ShardEffect], int]) -> None:
+    def _served(self, handled: tuple[int, list[ev.ShardEffect], int]) -> None:
+        self._process.do(self._unlock, handled)
+
+    def _unlock(self, handled: tuple[int, list[ev.ShardEffect], int]) -> None:
+        life, effects, cause = handled
+        if life != self._life:
+            return
         self._is_locked = False
-        self._dispatch(self, *handled)
+        self._dispatch(self, effects, cause)
         self._serve()
 
     def _cost(self, event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> tuple[int, int]:

@@ -159,6 +159,11 @@ def newcomers(world: World, machines: Machines) -> int:
     return len(late)
 
 
+def loses_servers(world: World) -> bool:
+    """Say whether some server ends in this world."""
+    return any(blow.kind == "crash" and blow.server is not None for blow in world.faults.blows)
+
+
 def check_world(world: World, machines: Machines) -> None:
     """Refuse a world that cannot be with these machines, before anything runs.
 
@@ -172,6 +177,18 @@ def check_world(world: World, machines: Machines) -> None:
         raise RequestError(
             "Between several servers orders and reports travel, but the network does not say how long they "
             "take. Give between-servers=50us, say."
+        )
+    for blow in world.faults.blows:
+        if blow.server is not None and blow.server >= machines.servers:
+            last = f"s0 to s{machines.servers - 1}" if machines.servers > 1 else "s0"
+            raise RequestError(
+                f"There is no server s{blow.server}, but '{blow}' of the faults names it: there "
+                f"{'are' if machines.servers > 1 else 'is'} {machines.servers}, {last}."
+            )
+    if loses_servers(world) and world.network.checkpoint_ns is None:
+        raise RequestError(
+            "A server that ends comes back with a checkpoint, but the network does not say what that costs. "
+            "Give checkpoint=5ms checkpoint-per-byte=2ns, say."
         )
     workers = machines.workers + newcomers(world, machines)
     mentioned = [(f"'{slow}' of the compute time", slow.worker) for slow in world.compute.slow]

@@ -217,7 +217,7 @@ def test_the_fates_of_messages_have_their_shares():
         ("lose=60% duplicate=50%", "More than 100%"),
         ("lose=100%", "nothing can ever happen"),
         ("crash=w1@5s..3s", "The later time comes first"),
-        ("crash=s0@5s", "Expected a worker such as w0"),
+        ("leave=s0@5s", "Expected a worker such as w0"),
     ],
 )
 def test_faults_that_cannot_be_are_refused(text, sentence):

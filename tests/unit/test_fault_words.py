@@ -35,8 +35,6 @@ def test_what_real_processes_do_not_know_is_refused(text, sentence):
 def test_what_virtual_time_does_not_know_is_refused(text):
     with pytest.raises(RequestError, match="Unknown fault"):
         parse_faults(text)
-    with pytest.raises(RequestError, match="nothing happens to servers"):
-        parse_faults("pause=s0@1s+1s")
 
 
 def test_a_seed_decides_a_plan():
