@@ -114,6 +114,7 @@ class Overview:
         servers: by index.
         shards: by number; those of servers that answer.
         replicas: by rank.
+        generation: how many times the weights were recovered from a checkpoint.
     """
 
     state: str
@@ -133,6 +134,12 @@ class Overview:
     servers: tuple[ServerRow, ...]
     shards: tuple[ShardRow, ...]
     replicas: tuple[ReplicaRow, ...]
+    generation: int = 0
+
+    @property
+    def restarts(self) -> int:
+        """Return how often replicas were started again, all together."""
+        return sum(row.incarnation - 1 for row in self.replicas)
 
     @property
     def moment(self) -> Moment:

@@ -91,6 +91,7 @@ def overview(sighting: Sighting, earlier: Sighting | None = None) -> Overview:
         servers=_server_rows(sighting),
         shards=_shard_rows(sighting),
         replicas=rows,
+        generation=job.generation,
     )
 
 

@@ -125,6 +125,10 @@ def _told(overview: Overview, width: int) -> list[str]:
     standing = Counter(row.standing for row in overview.replicas)
     if overview.replicas:
         items.append(", ".join(f"{number} {name}" for name, number in sorted(standing.items(), reverse=True)))
+    if overview.restarts:
+        items.append(f"{count(overview.restarts, 'restart')} of replicas")
+    if overview.generation:
+        items.append(f"recovered {count(overview.generation, 'time')}")
     return wrap(items, width) if overview.model else []
 
 

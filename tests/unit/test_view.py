@@ -119,6 +119,13 @@ def test_the_dead_are_always_among_those_shown() -> None:
     assert lines[-2].endswith("dead")
 
 
+def test_what_was_started_again_is_counted() -> None:
+    seen = four()
+    rows = (replace(seen.replicas[0], incarnation=3), *seen.replicas[1:])
+    assert "4 live  2 restarts of replicas" in " ".join(shown(replace(seen, replicas=rows), width=120))
+    assert shown(replace(seen, generation=1), width=120)[1].endswith("4 live  recovered 1 time")
+
+
 def test_servers_and_shards_are_shown_to_who_asks() -> None:
     lines = shown(four(), parts=True)
     assert "     0    2.0 MB  3.0 kB       2  h:0" in lines
