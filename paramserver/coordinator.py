@@ -166,7 +166,7 @@ class Coordinator:
         replica, changed = job.members.join(event.name, event.attempt, now, event.incarnation)
         if changed:
             return effects + self._announce_join(job, event.request, replica) + self._admit(job)
-        if job.recovery.is_interrupted:
+        if job.recovery.is_interrupted and not job.joins.is_pending(replica):
             job.joins.hold(event.request, replica)
             return effects
         clock = job.joins.repeat(event.request, replica)

@@ -182,6 +182,10 @@ class Joins:
         """Let a join wait until the newest generation has begun everywhere."""
         self._held.append((request, replica))
 
+    def is_pending(self, replica: Replica) -> bool:
+        """Say whether a replica's join waits for an order to be handled."""
+        return any(join.replica == replica for join in self._pending.values())
+
     def repeat(self, request: int, replica: Replica) -> int | None:
         """Return the clock of a replica that has joined; None if it now waits with its first request."""
         for join in self._pending.values():
