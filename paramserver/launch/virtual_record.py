@@ -62,7 +62,12 @@ def write_checkpoint(folder: RunFolder, run: Run) -> None:
         items = [
             SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
         ]
-        files.append(write_shard(folder.checkpoint, cut.shard, len(run.cuts), items, cut.snapshot.version, 0))
+        generation = run.status.generation
+        files.append(
+            write_shard(
+                folder.checkpoint, cut.shard, len(run.cuts), items, cut.snapshot.version, generation
+            )
+        )
     job = run.status.job
     assert job is not None
     write_manifest(
