@@ -11,7 +11,7 @@ In: servers that register, requests of replicas and observers, the shards' repor
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from paramserver import events as ev
@@ -20,6 +20,7 @@ from paramserver.consistency import Consistency
 from paramserver.dealing import Dealing
 from paramserver.errors import Fault, RequestError
 from paramserver.membership import Membership
+from paramserver.order_log import OrderLog
 from paramserver.placement import UNBALANCED_RATIO, bytes_per_shard, imbalance, place
 from paramserver.recovery import Joins, Recovery
 from paramserver.rounds import Rounds
@@ -80,14 +81,17 @@ class Coordinator:
         self._is_final_kept = not recovers
         self._wake_at: float | None = None
         self._has_news = False  # that have to be written down
+        self._log = OrderLog()  # in a job with a journal
+        self._has_gap = False  # a server has come back and knows nothing
         self._grace_seconds = 0.0  # for replicas to come back after this coordinator has
 
-    def restore(self, record: ev.JobRecord, now: float) -> None:
+    def restore(self, record: ev.JobRecord, now: float, log: Sequence[ev.Ordered] = ()) -> None:
         """Go on with a job that was written down, once all servers have registered.
 
         Args:
-            record: as `Remember` gave it; with a checkpoint.
+            record: as `Remember` gave it; with a checkpoint, or of a job with a journal.
             now: seconds.
+            log: in a job with a journal, as `log` was when the last order was given.
         """
         job = self._fix_job(record.job, now)
         job.members.restore(record.members, now)
@@ -97,9 +101,32 @@ class Coordinator:
         job.sealed = record.sealed
         self._scores.extend(record.scores)
         job.recovery.restore(record, range(self._servers_expected), now)
-        # Shards may have handled orders that came after this was written down.
-        self._orders = record.orders + ORDERS_SKIPPED
+        if record.job.has_journal:
+            self._restore_exactly(job, record, log)
+        else:
+            # Shards may have handled orders that came after this was written down.
+            self._orders = record.orders + ORDERS_SKIPPED
         self._grace_seconds = record.job.start_timeout_seconds
+
+    def _restore_exactly(self, job: _Job, record: ev.JobRecord, log: Sequence[ev.Ordered]) -> None:
+        job.rounds.restore(record.rounds, record.begins, record.leavers)
+        for rank, order in record.gone:
+            job.dealing.gone(rank, order)
+        self._ended = record.ended
+        self._log = OrderLog(log, record.orders)
+        self._orders = record.orders
+        for each in log:
+            if each.order.number <= record.orders:
+                continue
+            # Each of the other orders changes who counts or what is sealed, and came with a record.
+            self._orders = each.order.number
+            match each.order:
+                case ev.RoundClosed():
+                    job.rounds.closed = each.order.round + 1
+                case ev.CutOrdered():
+                    job.recovery.cuts = each.order.checkpoint + 1
+                case ev.JobEnded():
+                    self._ended = each.order.reason
 
     def handle(self, event: ev.CoordinatorEvent, now: float) -> Effects:
         """Take one event in and return what is to be done about it, in order.
@@ -120,7 +147,7 @@ class Coordinator:
                 effects = self._refusing(event.request, lambda: self._part(event, now))
             case ev.HeartbeatReceived():
                 effects = self._heartbeat(event, now)
-            case ev.Contributed() | ev.Staged() | ev.OrderHandled():
+            case ev.Contributed() | ev.Staged() | ev.OrderHandled() | ev.CaughtUp():
                 effects = self._report(event, now)
             case ev.ServerRegistered():
                 effects = self._server_up(event, now)
@@ -139,13 +166,34 @@ class Coordinator:
                 effects = self._end(event.reason)
             case ev.TimerFired():
                 effects = self._expire(now)
-        return self._remember() + effects + self._set_timer(now)
+        effects = self._remember() + effects
+        if self.has_journal:
+            for effect in effects:
+                if isinstance(effect, ev.Ordered) and not effect.again:
+                    self._log.add(effect)
+        return effects + self._set_timer(now)
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether what it decides has to be written down before anybody hears of it."""
+        return self._recovers and self._job is not None and self._job.spec.has_journal
+
+    @property
+    def log(self) -> tuple[ev.Ordered, ...]:
+        """The orders that a server may have to hear again, in a job with a journal."""
+        return self._log.all()
 
     # -------------------------------------------------------------------------------------------- joining
 
     def _join(self, event: ev.JoinReceived, now: float) -> Effects:
         if self._ended is not None and not self._may_look_back(event):
             return [ev.Ended(event.request, self._ended)]
+        if event.job is not None and event.job.has_journal and not self._recovers:
+            raise RequestError(
+                "This job asks for a journal, and the servers keep nothing. Start them with --out, and "
+                "without --no-recovery.",
+                Fault.PRECONDITION,
+            )
         missing = [index for index in range(self._servers_expected) if index not in self._servers]
         if missing:
             names = ", ".join(str(index) for index in missing)
@@ -186,7 +234,7 @@ class Coordinator:
             members,
             now,
             Rounds(rule, self._shards),
-            Recovery(spec, self._shards, now),
+            Recovery(spec, self._shards, now, self._shards_per_server),
             Joins(self._shards),
             Dealing(spec, members, self._shards),
         )
@@ -247,13 +295,25 @@ class Coordinator:
             effects += self._announce_join(job, None, replica)
         return effects
 
+    def _caught_up(self, job: _Job, report: ev.CaughtUp, now: float) -> Effects:
+        """Take a shard's word for all orders of which it may have reported in vain."""
+        where = (report.shard, report.number)
+        waiting = {
+            *job.joins.waits_for(*where),
+            *job.rounds.waits_for(*where),
+            *job.dealing.waits_for(*where),
+        }
+        effects: Effects = []
+        for number in sorted(waiting):
+            effects += self._handled(job, ev.OrderHandled(report.shard, number, report.clocks), now)
+        return effects + (self._go_on(job, now) if job.recovery.handled(report) else [])
+
     def _handled(self, job: _Job, report: ev.OrderHandled, now: float) -> Effects:
-        if job.recovery.handled(report):
-            return self._go_on(job, now)
         effects = self._admit(job) if job.dealing.handled(report) else []
         if job.rounds.handled(report.number, report.shard):
             effects += self._close_round(job, now)
-        return effects + self._announced(job, report) + self._end_if_done(job)
+        effects += self._announced(job, report) + self._end_if_done(job)
+        return effects + (self._go_on(job, now) if job.recovery.handled(report) else [])
 
     def _announced(self, job: _Job, report: ev.OrderHandled) -> Effects:
         joined = job.joins.handled(report)
@@ -397,6 +457,8 @@ class Coordinator:
                 return self._staged(job, report, now)
             case ev.OrderHandled():
                 return self._handled(job, report, now)
+            case ev.CaughtUp():
+                return self._caught_up(job, report, now)
 
     def _staged(self, job: _Job, report: ev.Staged, now: float) -> Effects:
         if job.sealed or self._ended is not None:
@@ -443,6 +505,8 @@ class Coordinator:
             self._is_final_kept = self._has_news = True
             return []
         self._has_news = self._known_job().recovery.keep(event.kept)
+        if self._has_news:
+            self._log.trim(event.kept.checkpoint)
         return []
 
     def _checkpoint_failed(self, event: ev.CheckpointFailed) -> Effects:
@@ -456,19 +520,43 @@ class Coordinator:
         self._servers.pop(event.server, None)
         if job is None or self._ended or (self._ended is not None and self._is_final_kept):
             return []
-        if not job.recovery.can_begin:
+        if not (job.recovery.can_begin or self.has_journal):
             return self._end(f"{what} There was no checkpoint yet.")
         if not job.recovery.lose(event.server, now):
             restarts = job.spec.restarts_max
             return self._end(f"The job gave up: server {event.server} needed more than {restarts} restarts.")
-        self._ended, self._wake_at = None, None
+        self._has_gap = self._has_gap or job.recovery.is_going_back
+        if not self.has_journal:
+            self._ended = None
+        self._wake_at = None
         return [ev.Noted(f"{what} The job waits {_patience(job.spec):g} s for it to come back.")]
 
     def _server_up(self, event: ev.ServerRegistered, now: float) -> Effects:
         self._servers[event.server] = event
-        if self._job is None or not self._job.recovery.find(event.server) or self._ended is not None:
+        job = self._job
+        if job is None:
             return []
-        return self._begin_generation(self._job, now)
+        missed = self._log.missing(event.orders) if event.orders is not None else None
+        effects: Effects = list(missed or [])
+        if not job.recovery.find(event.server):
+            self._has_gap = self._has_gap or (missed is None and job.recovery.is_interrupted)
+            return effects
+        has_gap, self._has_gap = self._has_gap or missed is None, False
+        if not has_gap:
+            return effects + self._resume(job, now)
+        if self._ended is not None:
+            return effects
+        if not job.recovery.can_begin:
+            return self._end(f"Server {event.server} came back without its journal, and had no checkpoint.")
+        return self._begin_generation(job, now)
+
+    def _resume(self, job: _Job, now: float) -> Effects:
+        """Go on where the job was: the servers that were away know again what they were."""
+        all_there = job.recovery.resume(self._orders)
+        job.members.grant_fresh_leases(now + self._grace_seconds)
+        self._grace_seconds, self._has_news = 0.0, True
+        note = ev.Noted("All servers are there. The job goes on where it was.")
+        return [note, *(self._go_on(job, now) if all_there else [])]
 
     def _begin_generation(self, job: _Job, now: float) -> Effects:
         self._orders += 1
@@ -480,7 +568,9 @@ class Coordinator:
         job.members.revive(clocks, now, self._grace_seconds)
         self._grace_seconds, self._has_news = 0.0, True
         job.rounds = Rounds(job.rule, self._shards, kept.rounds)
-        for request, replica in job.joins.take_all():
+        waiting = job.joins.take_all()
+        job.joins = Joins(self._shards)
+        for request, replica in waiting:
             job.joins.hold(request, replica)
         generation = job.recovery.generation
         effects: Effects = [
@@ -504,17 +594,22 @@ class Coordinator:
         return effects
 
     def _go_on(self, job: _Job, now: float) -> Effects:
-        """Answer those who waited for the generation to begin everywhere."""
-        clocks = job.recovery.clocks()
-        job.dealing.roll_back(dict(clocks))
+        """Answer those who waited for the job to go on everywhere."""
+        here = {member.rank: job.recovery.clocks(member.rank) for member in job.members.members()}
+        if job.recovery.goes_back:
+            job.dealing.roll_back({rank: min(clocks) for rank, clocks in here.items() if clocks})
         for member in job.members.members():
-            if member.rank in clocks:  # whoever has come since waits for the order that announces it
-                replica = ev.Replica(member.rank, member.incarnation)
-                job.joins.begins(replica, clocks[member.rank])
-        effects: Effects = [
-            self._granted(job, request, replica, clocks[replica.rank])
-            for request, replica in job.joins.take_held()
-        ]
+            replica = ev.Replica(member.rank, member.incarnation)
+            clocks = here[member.rank]
+            # Whoever has come since waits for the order that announces it.
+            if clocks and not job.joins.knows(replica):
+                furthest = member.late and not job.recovery.goes_back
+                job.joins.begins(replica, max(clocks) if furthest else min(clocks))
+        effects: Effects = []
+        for request, replica in job.joins.take_held():
+            clock = job.joins.repeat(request, replica)
+            if clock is not None:
+                effects.append(self._granted(job, request, replica, clock))
         effects += self._admit(job)
         return effects + self._close_round(job, now) + self._end_if_done(job)
 
@@ -538,6 +633,11 @@ class Coordinator:
                     self._ended == "" and self._is_final_kept,
                     tuple(self._scores),
                     dealt=job.dealing.epochs.record(),
+                    rounds=job.rounds.closed,
+                    begins=job.rounds.begins(),
+                    leavers=job.rounds.leavers(),
+                    gone=job.dealing.leaving(),
+                    ended=self._ended,
                 )
             )
         ]

@@ -90,6 +90,16 @@ class Dealing:
         self.epochs.settle(rank, min(clocks.values()))
         return True
 
+    def leaving(self) -> tuple[tuple[int, int], ...]:
+        """Return the ranks that do not go on and are not settled, each with the order that says so."""
+        return tuple((rank, order) for order, (rank, _) in self._leaving.items())
+
+    def waits_for(self, shard: int, order: int) -> list[int]:
+        """Return the orders up to this one that say who is gone, and that a shard has not handled."""
+        return sorted(
+            each for each, (_, clocks) in self._leaving.items() if each <= order and shard not in clocks
+        )
+
     def lose(self, rounds: int | None) -> None:
         """Note how far everybody is: the weights are about to go back to a checkpoint."""
         self._reached = self._applied(rounds)

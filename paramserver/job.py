@@ -25,7 +25,7 @@ from paramserver.types import Shapes
 
 ENGINES = ("local", "sequential", "sim", "compose")
 ON_DEATH = ("auto", "restart", "drop")
-DURABILITIES = ("checkpoint", "none")
+DURABILITIES = ("checkpoint", "journal", "none")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Job:
         step_timeout: seconds that one step may take.
         restart_timeout: seconds that a dead replica, or a lost server, is waited for.
         max_restarts: how often one worker, or one server, is started again before the job gives up.
-        durability: ``checkpoint`` (servers come back with what the newest checkpoint has) or ``none`` (the
-            loss of a server ends the job).
+        durability: ``checkpoint`` (servers come back with what the newest checkpoint has), ``journal`` (with
+            all that they have answered) or ``none`` (the loss of a server ends the job).
         checkpoint_every: when checkpoints are made while the job runs: updates such as ``100``, a time such
             as ``30s`` or ``2m``, or ``never`` (only that of the first weights).
         checkpoint_keep: how many of those are kept, >= 1.
@@ -115,6 +115,11 @@ class Job:
     def replicas(self) -> int:
         """Return the number of replicas: workers times threads."""
         return self.workers * self.threads
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether servers answer only what the disk has; where there are no servers, nothing does."""
+        return self.durability == "journal" and self.engine in ("local", "compose")
 
     def resolved(self) -> Job:
         """Return the job with every ``auto`` and 0 that means "the usual" replaced by its value.
@@ -166,6 +171,7 @@ class Job:
             start_timeout_seconds=self.start_timeout,
             checkpoint_updates=checkpoint_updates,
             checkpoint_seconds=checkpoint_seconds,
+            durability="journal" if self.has_journal else "checkpoint",
             target_accuracy=self.target_accuracy,
         )
 

@@ -7,9 +7,9 @@ generation, and what was computed for an earlier one is void.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-from paramserver.events import Cut, JobRecord, JobSpec, Kept, OrderHandled, Replica
+from paramserver.events import CaughtUp, Cut, JobRecord, JobSpec, Kept, OrderHandled, Replica
 
 
 class Recovery:
@@ -19,26 +19,32 @@ class Recovery:
         job: says how often a checkpoint is made, and how long a lost server is waited for.
         shards: how many there are.
         now: seconds.
+        shards_per_server: how many each server owns.
 
     Attributes:
         generation: how many times the job's weights have been recovered.
         kept: the newest checkpoint that is whole; None before there is one.
         cuts: how many checkpoints have been ordered.
+        goes_back: a generation has begun, so what shards report that have not begun it is void.
     """
 
-    def __init__(self, job: JobSpec, shards: int, now: float) -> None:
+    def __init__(self, job: JobSpec, shards: int, now: float, shards_per_server: int) -> None:
         self.generation = 0
         self.kept: Kept | None = None
         self.cuts = 0
+        self.goes_back = False
         self._job = job
         self._shards = shards
+        self._shards_per_server = shards_per_server
         self._under_way: int | None = None  # the checkpoint that is being written
         self._cut_at, self._cut_updates = now, 0
         self._lost: dict[int, float] = {}  # servers, and since when
         self._losses: dict[int, int] = {}
-        self._order = 0  # that began the newest generation
-        self._behind: set[int] = set()  # shards that have not handled it yet
-        self._clocks: dict[int, int] = {}  # of every rank, the smallest over the shards that have
+        self._reached: dict[int, int] = {}  # the last order of each shard, while the job is interrupted
+        self._away: set[int] = set()  # servers that are or were lost, until the job goes on
+        self._order = 0  # that began the newest generation, or up to which all have to come
+        self._behind: set[int] = set()  # shards that have not come so far yet
+        self._clocks: dict[int, dict[int, int]] = {}  # of every rank, on the shards that have
 
     # --------------------------------------------------------------------------------------- checkpoints
 
@@ -79,13 +85,18 @@ class Recovery:
 
     @property
     def is_interrupted(self) -> bool:
-        """Say whether a server is lost, or some shard has not begun the newest generation."""
+        """Say whether a server is lost, or some shard has not come as far as it has to."""
         return bool(self._lost or self._behind)
 
     @property
     def waits(self) -> bool:
-        """Say whether a server is lost: the generation that comes will tell shards what happens meanwhile."""
-        return bool(self._lost)
+        """Say whether a server is lost, and the generation that comes tells shards what happens meanwhile."""
+        return bool(self._lost) and not self._job.has_journal
+
+    @property
+    def is_going_back(self) -> bool:
+        """Say whether some shard has not begun the newest generation."""
+        return self.goes_back and bool(self._behind)
 
     @property
     def can_begin(self) -> bool:
@@ -97,12 +108,16 @@ class Recovery:
         self._lost.setdefault(server, now)
         self._losses[server] = self._losses.get(server, 0) + 1
         self._under_way = None
+        self._away.add(server)
+        for shard in self._shards_away():
+            self._reached.pop(shard, None)
         return self._losses[server] <= self._job.restarts_max
 
     def restore(self, record: JobRecord, servers: Collection[int], now: float) -> None:
         """Take over what was written down; every server has to be found again."""
         self.generation, self.kept, self.cuts = record.generation, record.kept, record.cuts
         self._lost = dict.fromkeys(servers, now)
+        self._away = set(servers)
 
     def find(self, server: int) -> bool:
         """Note that a server is there; return True if it was the last one that was lost."""
@@ -121,28 +136,48 @@ class Recovery:
         assert self.kept is not None
         self.generation += 1
         self._order, self._behind, self._clocks = order, set(range(self._shards)), {}
+        self.goes_back = True
+        self._reached.clear()
+        self._away.clear()
         self._cut_updates = self.kept.rounds or sum(self.kept.clocks.values())
         return self.kept
 
-    def is_void(self, report: object) -> bool:
-        """Say whether a report is void: a generation is coming, or its shard has not begun this one."""
-        if self._lost:
-            return True
-        is_behind = getattr(report, "shard", None) in self._behind
-        return is_behind and not (isinstance(report, OrderHandled) and report.number == self._order)
+    def resume(self, order: int) -> bool:
+        """Go on where the job was, once the shards of the servers that were away have come to this order.
 
-    def handled(self, report: OrderHandled) -> bool:
-        """Note that a shard has handled an order; return True if with it all have begun the generation."""
-        if report.number != self._order or report.shard not in self._behind:
-            return False
-        self._behind.discard(report.shard)
-        for rank, clock in report.clocks.items():
-            self._clocks[rank] = min(clock, self._clocks.get(rank, clock))
+        Returns:
+            Whether they have.
+        """
+        self._behind |= {shard for shard in self._shards_away() if self._reached.get(shard, -1) < order}
+        self._order, self.goes_back = order, False
+        self._away.clear()
         return not self._behind
 
-    def clocks(self) -> Mapping[int, int]:
-        """Return the clock at which each rank begins in the newest generation."""
-        return self._clocks
+    def is_void(self, report: object) -> bool:
+        """Say whether a report is void: a generation is coming, or its shard has not begun this one."""
+        if self._lost and not self._job.has_journal:
+            return True
+        is_behind = self.goes_back and getattr(report, "shard", None) in self._behind
+        return is_behind and not (isinstance(report, OrderHandled) and report.number == self._order)
+
+    def handled(self, report: OrderHandled | CaughtUp) -> bool:
+        """Note how far a shard has come; return True if with it all have come as far as they had to."""
+        if not self.is_interrupted:
+            return False
+        self._clocks.setdefault(report.shard, {}).update(report.clocks)
+        self._reached[report.shard] = report.number
+        if report.shard not in self._behind or report.number < self._order:
+            return False
+        self._behind.discard(report.shard)
+        return not self.is_interrupted
+
+    def _shards_away(self) -> set[int]:
+        per = self._shards_per_server
+        return {server * per + local for server in self._away for local in range(per)}
+
+    def clocks(self, rank: int) -> list[int]:
+        """Return the clocks of a rank on the shards that had to come to something."""
+        return [clocks[rank] for clocks in self._clocks.values() if rank in clocks]
 
 
 def kept(checkpoint: int, cuts: Collection[Cut]) -> Kept:
@@ -179,7 +214,7 @@ class Joins:
         self._pending[order] = _Join(replica, request, self._shards)
 
     def hold(self, request: int, replica: Replica) -> None:
-        """Let a join wait until the newest generation has begun everywhere."""
+        """Let a join wait until the job goes on everywhere."""
         self._held.append((request, replica))
 
     def is_pending(self, replica: Replica) -> bool:
@@ -220,8 +255,18 @@ class Joins:
         """Note where a replica begins."""
         self._begins_at[replica] = clock
 
+    def knows(self, replica: Replica) -> bool:
+        """Say whether it is known where a replica began."""
+        return replica in self._begins_at
+
+    def waits_for(self, shard: int, order: int) -> list[int]:
+        """Return the orders up to this one that announce a join, and that a shard has not handled."""
+        return sorted(
+            each for each, join in self._pending.items() if each <= order and shard not in join.clocks
+        )
+
     def take_held(self) -> list[tuple[int, Replica]]:
-        """Take out the requests that waited for the generation; later joins wait for their orders."""
+        """Take out the requests that were held, and whose each is."""
         held, self._held = self._held, []
         return held
 

@@ -6,7 +6,7 @@ gradients, whoever dies, leaves or is refused in between.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paramserver.consistency import Consistency, round_members
@@ -89,6 +89,26 @@ class Rounds:
             return False
         del self._leavers[order]
         return True
+
+    def begins(self) -> dict[int, int]:
+        """Return the latecomers and the first round that each is part of."""
+        return dict(self._begins)
+
+    def leavers(self) -> tuple[tuple[int, int], ...]:
+        """Return the ranks that have left and are not settled, each with the order that says so."""
+        return tuple((leaver.rank, order) for order, leaver in self._leavers.items())
+
+    def waits_for(self, shard: int, order: int) -> list[int]:
+        """Return the orders up to this one that say of a leaver, and that a shard has not handled."""
+        return sorted(
+            each for each, leaver in self._leavers.items() if each <= order and shard in leaver.shards
+        )
+
+    def restore(self, closed: int, begins: Mapping[int, int], leavers: Iterable[tuple[int, int]]) -> None:
+        """Take over what was written down; what was contributed to the open round is reported again."""
+        self.closed, self._begins = closed, dict(begins)
+        for rank, order in leavers:
+            self.leave(rank, order)
 
     def surely_lacks(self, readers: int) -> bool:
         """Say whether the open round cannot be closed yet, by counting alone; False means: ask `close`.

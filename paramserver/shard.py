@@ -75,12 +75,14 @@ class Shard:
                     return self._initialise(event)
                 case ev.CutAsked():
                     return [ev.CutTaken(event.request, self._cut())]
+                case ev.ReportsAsked():
+                    return self._report_again()
                 case ev.GenerationBegun():
                     return self._begin_generation(event)
                 case _:
                     return self._obey(event)
         except RequestError as error:
-            if isinstance(event, ev.Order):
+            if isinstance(event, ev.Order | ev.ReportsAsked):
                 raise
             return [ev.Refused.of(event.request, error)]
 
@@ -415,6 +417,17 @@ class Shard:
         weights.check(f"The gradient of replica {push.replica.rank}", push.gradients)
 
     # --------------------------------------------------------------------------------------------- the rest
+
+    def _report_again(self) -> Effects:
+        """Report what this shard has; a coordinator that has heard it before learns nothing new."""
+        staged = self._weights.staged if self._weights is not None else ()
+        reports: list[ev.Report] = [ev.Staged(self.index, initialiser) for initialiser in staged]
+        reports += [
+            ev.Contributed(self.index, push.sequence, rank, push.samples, push.refusal)
+            for rank, push in self._round.items()
+        ]
+        reports.append(ev.CaughtUp(self.index, self._orders, self._clocks.as_dict()))
+        return [ev.Reported(report) for report in reports]
 
     def _cut(self) -> ev.Cut:
         weights = self._known_weights()

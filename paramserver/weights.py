@@ -77,6 +77,11 @@ class Weights:
         """Return the snapshots that are kept, oldest first."""
         return self._kept
 
+    @property
+    def staged(self) -> Sequence[str]:
+        """Return the initialisers whose values are here, but not sealed."""
+        return tuple(self._staged)
+
     def stage(self, initialiser: str, values: Mapping[Slice, Array]) -> None:
         """Put first weights aside until one initialiser is complete on all shards."""
         self._staged[initialiser] = {part: values[part] for part in self.shapes}

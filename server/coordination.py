@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from paramserver.coordinator import Coordinator
@@ -43,6 +43,7 @@ from paramserver.events import (
     WakeAt,
 )
 from paramserver.logs import fields
+from server.decisions import DecisionJournal
 from server.requests import Requests
 
 log = logging.getLogger("server")
@@ -87,6 +88,8 @@ class CoordinatorHost:
         self._requests = requests
         self._shards_per_server = shards_per_server
         self._fail = fail
+        self._journal: DecisionJournal | None = None
+        self._outbox: deque[tuple[int, CoordinatorEvent, Sequence[CoordinatorEffect]]] = deque()
         self._sinks: dict[int, OrderSink] = {}
         self._inbox: deque[CoordinatorEvent] = deque()
         self._handling = False
@@ -120,14 +123,39 @@ class CoordinatorHost:
         """
         assert threading.get_ident() == self._thread, "The coordinator is confined to the event loop."
         self._inbox.append(event)
+        self.release()
+
+    def release(self) -> None:
+        """Carry out what may be carried out by now, and handle what comes of it."""
         if self._handling:
             return
         self._handling = True
         try:
+            self._deliver()
             while self._inbox:
                 self._handle(self._inbox.popleft())
+                self._deliver()
         finally:
             self._handling = False
+
+    def keep_journal(self, journal: DecisionJournal) -> None:
+        """Let what the coordinator decides wait until it has been noted, in a job that asks for that."""
+        self._journal = journal
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether the job has a journal, so that a lost server comes back as it was."""
+        return self._coordinator.has_journal
+
+    def resume(self) -> None:
+        """Take notice of a job that the coordinator goes on with, exactly where it was."""
+        status = self.status()
+        self._started, self._sealed = status.started, status.sealed
+        if self._started and self._sealed:
+            self.began_at = self._loop.time()
+        if status.ended:
+            self.ended_at = self._loop.time()
+            self._tells_the_end = bool(status.reason)
 
     def interrupt(self, reason: str) -> None:
         """End the job because somebody wants it to end; a job that is over waits for no score any more."""
@@ -167,12 +195,27 @@ class CoordinatorHost:
             else:
                 self._requests.fail(number, error)
             return
-        for effect in effects:
-            self._carry_out(effect)
-        self._watch(event)
+        due = 0
+        if self._journal is not None and self._coordinator.has_journal:
+            due = self._journal.note(effects, self._coordinator)
+        if isinstance(event, StatusReceived):  # for people, and no decision
+            for effect in effects:
+                self._carry_out(effect)
+        else:
+            self._outbox.append((due, event, effects))
+
+    def _deliver(self) -> None:
+        """Carry out the effects that nothing holds up, in order."""
+        while self._outbox and (self._journal is None or self._outbox[0][0] <= self._journal.synced):
+            _, event, effects = self._outbox.popleft()
+            for effect in effects:
+                self._carry_out(effect)
+            self._watch(event)
 
     def _carry_out(self, effect: CoordinatorEffect) -> None:
         match effect:
+            case Ordered(again=True):
+                self._order(effect)
             case Ordered():
                 self._watch_order(effect.order)
                 self._order(effect)

@@ -89,7 +89,7 @@ class Finish:
             Why the run failed; empty if it did not. None if the job is not over any more, since a server was
             lost before everything was written.
         """
-        late = await self._links.wait_written(CHECKPOINT_SECONDS)
+        late = await self._links.wait_written(CHECKPOINT_SECONDS, everyone=self._coordinator.has_journal)
         written = [own, *(self._links.written[server] for server in sorted(self._links.written))]
         if self._coordinator.ended_at is None:
             self._links.written.clear()

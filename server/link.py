@@ -6,7 +6,7 @@ Reports go up, numbered orders come down, each in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -54,6 +54,7 @@ class Link:
         shards: how many shards it has.
         order: takes each order, with the shard's number within this server.
         returns: this server was here before.
+        orders: says of each of its shards the last order that it has; nothing where it has no journal.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Link:
         order: Callable[[int, Order], None],
         *,
         returns: bool = False,
+        orders: Callable[[], Mapping[int, int]] = dict,
     ) -> None:
         self._address = coordinator
         self._access = access
@@ -73,6 +75,7 @@ class Link:
         self._hello = pb.Hello(server=server, address=address, shards=shards, returns=returns)
         self._shards = shards
         self._order = order
+        self._orders = orders
         self._up: asyncio.Queue[pb.LinkUp] = asyncio.Queue()
         self._channel = self._open()
         self._call: Any = None
@@ -105,6 +108,8 @@ class Link:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        self._hello.orders.clear()
+        self._hello.orders.update(self._orders())
         while True:
             error = await self._try_connect(min(ATTEMPT_SECONDS, max(0.1, deadline - loop.time())))
             if error is None:

@@ -62,18 +62,20 @@ class Links:
         handler: Any = grpc.stream_stream_rpc_method_handler(call, None, pb.LinkDown.SerializeToString)
         return grpc.method_handlers_generic_handler(INTERNAL, {"Link": handler})
 
-    async def wait_written(self, seconds: float) -> list[int]:
+    async def wait_written(self, seconds: float, *, everyone: bool = False) -> list[int]:
         """Wait until every server that is still linked has written its part.
 
         Args:
             seconds: no longer than this.
+            everyone: wait for those that are not linked, too, since they come back.
 
         Returns:
             The servers that have not.
         """
+        others = range(1, self._servers)
         try:
             async with asyncio.timeout(seconds):
-                while any(server not in self.written for server in self._queues):
+                while any(server not in self.written for server in (others if everyone else self._queues)):
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
@@ -106,7 +108,9 @@ class Links:
             await context.send_initial_metadata(())
             address = hello.hello.address
             log.info("Server %d is up at %s.", server, address)
-            self._coordinator.handle(ServerRegistered(server, address, hello.hello.shards))
+            self._coordinator.handle(
+                ServerRegistered(server, address, hello.hello.shards, dict(hello.hello.orders) or None)
+            )
             self._note_registered(server)
             sender = asyncio.create_task(self._send(queue, context))
             receiver = asyncio.create_task(self._receive(server, context))

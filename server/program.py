@@ -28,7 +28,9 @@ from paramserver.faults import Fates
 from paramserver.logs import announce
 from paramserver.security.doors import Doors
 from paramserver.security.guard import Guard
+from paramserver.shard import Shard
 from paramserver.storage import (
+    has_checkpoint,
     has_job_record,
     newest_checkpoint,
     read_job_record,
@@ -38,12 +40,15 @@ from paramserver.storage import (
     write_job_record,
     write_text,
 )
+from paramserver.storage.journal import read_decisions
 from paramserver.storage.trace_file import TraceFile
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
 from server.chaos import FaultyService
 from server.checkpoints import Checkpoints, CutKeeper
+from server.comeback import come_back
 from server.coordination import CoordinatorHost
+from server.decisions import DecisionJournal
 from server.finish import CHECKPOINT_SECONDS, Finish, conclude, keep_shards
 from server.journal import ShardJournal
 from server.link import KEEPALIVE, Link
@@ -165,6 +170,10 @@ class _Server:
         stack.callback(pool.shutdown, wait=True)
         self._checkpoints: Checkpoints | None = None
         self._keeper = CutKeeper(options.out, options.servers * options.shards, self._cut_written)
+        journals = _open_journals(options, self._fail_from_thread, stack)
+        back = _come_back(options, self._buffers) if options.recover else {}
+        for index, shard in back.items():
+            journals[index].resume(shard)
         self._shards = Shards(
             options.server,
             options.shards,
@@ -175,7 +184,8 @@ class _Server:
             self._fail,
             self._keeper,
             self._trace,
-            _open_journals(options, self._fail_from_thread, stack),
+            journals,
+            back,
             returns=options.recover,
         )
 
@@ -222,7 +232,9 @@ class _Server:
         if self._links is not None:
             self._stack.callback(self._links.close)
         if self._coordinator is not None:
-            self._coordinator.handle(ServerRegistered(0, address, options.shards))
+            known = self._shards.orders() or None
+            self._coordinator.handle(ServerRegistered(0, address, options.shards, known))
+            self._shards.report_again()
         else:
             self._link = Link(
                 options.coordinator,
@@ -232,6 +244,7 @@ class _Server:
                 options.shards,
                 self._order,
                 returns=options.recover,
+                orders=self._shards.orders,
             )
             self._stack.push_async_callback(self._link.close)
         metrics = None
@@ -264,6 +277,7 @@ class _Server:
         options = self._options
         if self._link is not None:
             await self._link.connect(options.connect_timeout_seconds)
+            self._shards.report_again()
             self._is_linked = True
         elif self._links is not None:
             await self._wait_for_servers(self._links)
@@ -318,6 +332,7 @@ class _Server:
                     raise
                 log.warning("%s Looking for it for up to %g s.", error, patience)
                 await link.reconnect(patience)
+                self._shards.report_again()
             finally:
                 carrying.cancel()
 
@@ -354,19 +369,27 @@ class _Server:
         host = CoordinatorHost(coordinator, self._requests, options.shards, self._fail, recovers=recovers)
         if out is None or not recovers:
             return host
-        if options.recover and has_job_record(out):
-            record = read_job_record(out)
-            number, problems = newest_checkpoint(out)
-            for problem in problems:
-                log.warning("%s", problem)
-            record = replace(record, kept=read_kept(out, number), cuts=max(record.cuts, number + 1))
+        journal = DecisionJournal(out, self._fail_from_thread, lambda: self._on_loop(host.release))
+        self._stack.callback(journal.close)
+        host.keep_journal(journal)
+        decided = read_decisions(out) if options.recover else None
+        if decided is not None or (options.recover and has_job_record(out)):
+            record, orders = decided or (read_job_record(out), [])
+            if decided is None or has_checkpoint(out):
+                number, problems = newest_checkpoint(out)
+                for problem in problems:
+                    log.warning("%s", problem)
+                record = replace(record, kept=read_kept(out, number), cuts=max(record.cuts, number + 1))
             seconds = seconds_trained(out, record, goes_on=not options.resume)
             if seconds:
                 host.began_at = asyncio.get_running_loop().time() - seconds
             if options.resume:
                 record = resumed(record)
             self._was_over = record.over
-            coordinator.restore(record, asyncio.get_running_loop().time())
+            coordinator.restore(record, self._loop.time(), orders)
+            if decided is not None:
+                journal.begin(record, orders)
+                host.resume()
         host.remember = partial(write_job_record, out)
         total = options.servers * options.shards
         self._checkpoints = Checkpoints(out, host, total, options.checkpoint_keep)
@@ -401,8 +424,12 @@ class _Server:
             self._link.report(report)
 
     def _fail_from_thread(self, sentence: str) -> None:
+        self._on_loop(partial(self._fail, sentence))
+
+    def _on_loop(self, call: Callable[[], object]) -> None:
+        """Have something done on the event loop, from any thread."""
         with suppress(RuntimeError):  # the loop has ended already
-            self._loop.call_soon_threadsafe(self._fail, sentence)
+            self._loop.call_soon_threadsafe(call)
 
     def _fail(self, sentence: str) -> None:
         self._stops.put_nowait(Stop(sentence, 1))
@@ -455,7 +482,7 @@ def _open_journals(
     options: Options, fail: Callable[[str], None], stack: AsyncExitStack
 ) -> dict[int, ShardJournal]:
     """Begin the journal of each shard; none without a run folder."""
-    if options.out is None or not options.journal_bytes_max:
+    if options.out is None:
         return {}
     first, bytes_max = options.server * options.shards, options.journal_bytes_max // options.shards
     journals = {
@@ -465,6 +492,19 @@ def _open_journals(
     for journal in journals.values():
         stack.callback(journal.close)
     return journals
+
+
+def _come_back(options: Options, buffers: Buffers) -> dict[int, Shard]:
+    """Return the shards of this server as their journals have them; none unless all can be had."""
+    assert options.out is not None, "the options have been checked"
+    first = options.server * options.shards
+    shards: dict[int, Shard] = {}
+    for index in range(first, first + options.shards):
+        shard = come_back(options.out, index, buffers.empty)
+        if shard is None:
+            return {}
+        shards[index] = shard
+    return shards
 
 
 def _bind(server: aio.Server, address: str, doors: Doors) -> int:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from paramserver.diaries import ShardDiary, shard_row
 from paramserver.errors import Failure, Fault, JobError, RequestError
 from paramserver.events import (
+    CaughtUp,
     CutAsked,
     CutMade,
     CutOrdered,
@@ -22,9 +23,11 @@ from paramserver.events import (
     JobSpec,
     Order,
     OrderHandled,
+    PullCancelled,
     PushReceived,
     Report,
     Reported,
+    ReportsAsked,
     RoundClosed,
     Sealed,
     ShardEffect,
@@ -71,12 +74,12 @@ class Holding:
     bytes: int
 
     @classmethod
-    def of(cls, order: JobAnnounced | GenerationBegun) -> Holding:
+    def of(cls, job: JobSpec, slices: tuple[Slice, ...]) -> Holding:
         """Return what an announcement gives to its shard."""
-        shapes = {tensor.key: tensor.shape for tensor in order.job.tensors}
-        tables = frozenset(tensor.key for tensor in order.job.tensors if tensor.table)
-        headers = tuple(slice_headers(order.slices, shapes))
-        return cls(order.job, order.slices, shapes, tables, headers, bytes_of(order.slices, shapes))
+        shapes = {tensor.key: tensor.shape for tensor in job.tensors}
+        tables = frozenset(tensor.key for tensor in job.tensors if tensor.table)
+        headers = tuple(slice_headers(slices, shapes))
+        return cls(job, slices, shapes, tables, headers, bytes_of(slices, shapes))
 
 
 class Shards:
@@ -93,6 +96,7 @@ class Shards:
         keeper: writes and reads their cuts.
         trace: where to record what the shards do; None for nowhere.
         journals: note what the shards do, by shard; none where no run folder is.
+        back: shards that know what they were, by shard.
         returns: the server was here before, so whoever asks for its shards has to wait for a checkpoint.
 
     Attributes:
@@ -112,6 +116,7 @@ class Shards:
         keeper: CutKeeper,
         trace: TraceFile | None = None,
         journals: Mapping[int, ShardJournal] = MappingProxyType({}),
+        back: Mapping[int, Shard] = MappingProxyType({}),
         *,
         returns: bool = False,
     ) -> None:
@@ -135,7 +140,7 @@ class Shards:
         self._lanes = [
             Lane(
                 ShardHost(
-                    Shard(index, buffers.empty),
+                    back.get(index) or Shard(index, buffers.empty),
                     loop.time,
                     _shard_trace(trace, server, index),
                     journals.get(index),
@@ -146,6 +151,9 @@ class Shards:
             )
             for index in sorted(self._going)
         ]
+        self._ordered: dict[int, int] = {}  # of each shard the last order that it has
+        for shard in back.values():
+            self._take_back(shard)
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -187,15 +195,41 @@ class Shards:
         if shard in self._held_back:
             self._held_back[shard].append(order)
             return
+        if order.number <= self._ordered.get(shard, 0):
+            return  # it has been sent again, and was here before
         if isinstance(order, GenerationBegun) and order.cut is None:
             self._held_back[shard] = []
             self._tasks.begin(self._restore(shard, order))
             return
         if isinstance(order, JobAnnounced | GenerationBegun):
-            self._holdings[shard] = Holding.of(order)
+            self._holdings[shard] = Holding.of(order.job, order.slices)
+        self._ordered[shard] = order.number
         if isinstance(order, JobEnded):
             self._end = order
         self.submit(shard, order)
+
+    def orders(self) -> dict[int, int]:
+        """Return of each shard the last order that it has; nothing without a job that has a journal."""
+        jobs = [holding.job for holding in self._holdings.values()]
+        exact = len(jobs) == len(self._lanes) and all(job.has_journal for job in jobs)
+        return dict(self._ordered) if exact else {}
+
+    def report_again(self) -> None:
+        """Let every shard report what the coordinator may not have heard, if it goes on exactly."""
+        for shard in self.orders():
+            self.submit(shard, ReportsAsked())
+
+    def _take_back(self, shard: Shard) -> None:
+        """Take over a shard that knows what it was."""
+        record = shard.record()
+        assert record is not None
+        self._holdings[shard.index] = Holding.of(record.job, record.slices)
+        self._generations[shard.index] = record.generation
+        self._ordered[shard.index] = record.orders
+        if record.ended is not None:
+            self._end = JobEnded(record.orders, record.ended)
+        for pull, _ in record.waiting:  # whoever waited asks again
+            self.submit(shard.index, PullCancelled(pull.request))
 
     def generation(self, shard: int) -> int:
         """Return the generation of a shard's weights."""
@@ -275,7 +309,9 @@ class Shards:
                 self._requests.settle(effect.request, effect)
 
     def _note_end(self, report: Report) -> None:
-        if self._end is None or not isinstance(report, OrderHandled) or report.number != self._end.number:
+        if self._end is None or not isinstance(report, OrderHandled | CaughtUp):
+            return
+        if report.number < self._end.number:
             return
         self._going.discard(report.shard)
         if not self._going and not self.ended.done():

@@ -7,7 +7,7 @@ drives the cluster: nothing moves along a link before `deliver_order` or `delive
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import count
 
@@ -41,12 +41,15 @@ class Cluster:
         self.now = 0.0
         self.wake_at: float | None = None
         self.record: ev.JobRecord | None = None
+        self.log: tuple[ev.Ordered, ...] = ()
+        self._has_journal = False
         self.cuts: dict[int, dict[int, ev.Cut]] = {}
         self.whole: Callable[[ev.Kept], None] = lambda kept: self.tell_coordinator(ev.CheckpointKept(kept))
         self.lost: Callable[[int, ev.ShardEvent, Answer], None] = lambda shard, event, answer: None
         self._asked: dict[int, tuple[int, ev.ShardEvent]] = {}  # by request: of which shard, and what
         self._servers = shards if recovers else 1
         self._down: set[int] = set()  # servers that have ended
+        self._returning: set[int] = set()  # servers that know what they were
         self._recovers = recovers
         self.coordinator = Coordinator(self._servers, shards // self._servers, recovers=recovers)
         self.shards = [Shard(index) for index in range(shards)]
@@ -85,7 +88,11 @@ class Cluster:
 
     def tell_coordinator(self, event: ev.CoordinatorEvent) -> None:
         """Bring an event to the coordinator."""
-        for effect in self.coordinator.handle(event, self.now):
+        if isinstance(event, ev.JoinReceived) and event.job is not None:
+            self._has_journal = event.job.has_journal
+        effects = self.coordinator.handle(event, self.now)
+        self.log = self.coordinator.log
+        for effect in effects:
             match effect:
                 case ev.Ordered(order, shard):
                     self._watch(effect)
@@ -105,11 +112,18 @@ class Cluster:
         """Let a server register."""
         shards = len(self.shards) // self._servers
         self._down.discard(server)
-        self.tell_coordinator(ev.ServerRegistered(server, f"server-{server}", shards))
+        known = {server: self.shards[server].record().orders} if server in self._returning else None
+        self.tell_coordinator(ev.ServerRegistered(server, f"server-{server}", shards, known))
+        if server in self._returning:
+            self._returning.discard(server)
+            self._route_shard(server, ev.ReportsAsked())
 
     def crash_server(self, server: int) -> None:
         """Let a server of one shard end, with all that it knew and what was on its links."""
-        self.shards[server] = Shard(server)
+        if self._has_journal:
+            self._recover(server)
+        else:
+            self.shards[server] = Shard(server)
         self._down.add(server)
         for request, (shard, event) in list(self._asked.items()):
             if shard == server and request in self._answers:
@@ -118,14 +132,20 @@ class Cluster:
         self.reports[server].clear()
         self.tell_coordinator(ev.ServerLost(server, "its connection broke."))
 
-    def restart_coordinator(self) -> None:
-        """Let the coordinator end, and another one go on with what was written down."""
+    def restart_coordinator(self, without: Collection[int] = ()) -> None:
+        """Let the coordinator end, and another one go on with what was written down.
+
+        Args:
+            without: servers that are down.
+        """
         self.coordinator = Coordinator(self._servers, len(self.shards) // self._servers, recovers=True)
         assert self.record is not None
-        self.coordinator.restore(self.record, self.now)
+        self.coordinator.restore(self.record, self.now, self.log)
         for link in (*self.orders, *self.reports):
             link.clear()
-        for server in range(self._servers):
+        if self._has_journal:
+            self._returning.update(range(self._servers))
+        for server in set(range(self._servers)).difference(without):
             self.start_server(server)
 
     def deliver_order(self, shard: int) -> None:
@@ -155,6 +175,17 @@ class Cluster:
                     self._answers[effect.request](effect)
                 case _:
                     self._answers.pop(effect.request)(effect)
+
+    def _recover(self, shard: int) -> None:
+        """Let a shard be made anew from its journal; whoever waited there has lost the connection."""
+        before, self.shards[shard] = self.shards[shard], Shard(shard)
+        self._returning.add(shard)
+        record = before.record()
+        (taken,) = before.handle(ev.CutAsked(0), self.now)
+        self.shards[shard].resume(record, taken.cut)
+        for pull, _ in record.waiting:
+            self.shards[shard].handle(ev.PullCancelled(pull.request), self.now)
+            del self._answers[pull.request]
 
     def _keep(self, checkpoint: int, cut: ev.Cut) -> None:
         cuts = self.cuts.setdefault(checkpoint, {})

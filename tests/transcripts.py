@@ -21,7 +21,8 @@ numbers under plain gradient descent with a learning rate of 1.
     release                                               what was held arrives
     crash SERVER                                          with recovers=yes each shard has a server of its own
     start SERVER                                          the crashed server is back, and knows nothing
-    restart coordinator                                   it ends, and goes on with what it has written down
+    restart coordinator [without=1]                       it ends, and goes on with what it has written down;
+                                                          without these servers, which are still down
 """
 
 from __future__ import annotations
@@ -246,8 +247,8 @@ class Stage:
     def _start(self, server: str) -> None:
         self.cluster.start_server(int(server))
 
-    def _restart(self, _: str) -> None:
-        self.cluster.restart_coordinator()
+    def _restart(self, _: str, without: str = "") -> None:
+        self.cluster.restart_coordinator({int(server) for server in without.split(",") if server})
 
     # ------------------------------------------------------------------------------------------ answers
 
@@ -296,6 +297,8 @@ class Stage:
         match effect:
             case ev.Noted(message):
                 self._say(f"note: {message}")
+            case ev.Ordered(order, shard, True):
+                self._say(f"order {order.number} is sent to shard {shard} again")
             case ev.Ordered(ev.JobAnnounced() as order, shard):
                 held = ", ".join(f"w[{part.row_begin}:{part.row_end}]" for part in order.slices) or "nothing"
                 self._say(f"the job is fixed; shard {shard} holds {held}")

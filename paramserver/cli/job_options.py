@@ -166,7 +166,7 @@ JOB_OPTIONS = (
         "durability",
         str,
         "checkpoint",
-        "What servers come back with: checkpoint, or none (the loss of one ends the job).",
+        "What servers come back with: checkpoint, journal (all they have answered) or none.",
         RUN,
         "WHAT",
     ),

@@ -44,6 +44,7 @@ from paramserver.events.job import (
     TensorSpec,
 )
 from paramserver.events.orders import (
+    CaughtUp,
     Contributed,
     CutOrdered,
     GenerationBegun,
@@ -84,6 +85,7 @@ from paramserver.events.shard import (
     PushReceived,
     Refused,
     Reported,
+    ReportsAsked,
     ShardEffect,
     ShardEvent,
     ShardStatistics,
@@ -98,6 +100,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "Acknowledged",
     "Beat",
+    "CaughtUp",
     "CheckpointFailed",
     "CheckpointKept",
     "Contributed",
@@ -152,6 +155,7 @@ __all__ = [
     "Replica",
     "Report",
     "Reported",
+    "ReportsAsked",
     "RoundClosed",
     "Score",
     "ScoreReceived",

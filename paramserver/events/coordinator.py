@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paramserver.events.job import JobSpec, Replica, Slice
@@ -14,11 +15,16 @@ from paramserver.events.shard import Ended, Refused, Unavailable
 
 @dataclass(frozen=True, slots=True)
 class ServerRegistered:
-    """A server is up: its index, the address that clients use, and how many shards it owns."""
+    """A server is up: its index, the address that clients use, and how many shards it owns.
+
+    ``orders``: of each of its shards the last order that it has, where it goes on from its journal; None
+    where it knows nothing.
+    """
 
     server: int
     address: str
     shards: int
+    orders: Mapping[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +248,14 @@ class StatusAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """Bring this order to this shard, or to every shard (None), after all earlier ones."""
+    """Bring this order to this shard, or to every shard (None), after all earlier ones.
+
+    ``again``: it has been given before.
+    """
 
     order: Order
     shard: int | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,4 +147,13 @@ class Contributed:
     refusal: str = ""
 
 
-Report = OrderHandled | Staged | Contributed
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A shard that came back has handled all orders up to this one; with every rank's clock there."""
+
+    shard: int
+    number: int
+    clocks: Mapping[int, int] = field(default_factory=dict)
+
+
+Report = OrderHandled | Staged | Contributed | CaughtUp

@@ -112,6 +112,11 @@ class JobRecord:
         scores: the newest.
         seconds: since all had joined and the weights were in place; whoever writes the record down knows.
         dealt: what the replicas have been dealt.
+        rounds: closed (synchronous modes).
+        begins: latecomers, and the first round that each is part of.
+        leavers: ranks that have left a round, each with the order that says so.
+        gone: ranks that do not go on, each with the order that says so.
+        ended: why the job is over, empty if it finished; None while it is not.
     """
 
     job: JobSpec
@@ -125,3 +130,8 @@ class JobRecord:
     scores: tuple[Score, ...] = ()
     seconds: float = 0.0
     dealt: DealtRecord = field(default_factory=DealtRecord)
+    rounds: int = 0
+    begins: Mapping[int, int] = field(default_factory=dict)
+    leavers: tuple[tuple[int, int], ...] = ()
+    gone: tuple[tuple[int, int], ...] = ()
+    ended: str | None = None

@@ -93,7 +93,21 @@ class CutAsked:
     request: int
 
 
-ShardEvent = Order | InitialiseReceived | PullReceived | PullCancelled | WaitAsked | PushReceived | CutAsked
+@dataclass(frozen=True, slots=True)
+class ReportsAsked:
+    """Report all again that the coordinator may not have heard, since the way to it was broken."""
+
+
+ShardEvent = (
+    Order
+    | InitialiseReceived
+    | PullReceived
+    | PullCancelled
+    | WaitAsked
+    | PushReceived
+    | CutAsked
+    | ReportsAsked
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,15 @@ def newest_checkpoint(run: Path) -> tuple[int, list[str]]:
     raise RequestError(f"{run} has no checkpoint to go on from.{because}")
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Say whether a run has a checkpoint that is whole."""
+    try:
+        newest_checkpoint(run)
+    except RequestError:
+        return False
+    return True
+
+
 def oldest_checkpoint(run: Path) -> int | None:
     """Return the number of the oldest checkpoint of a run that has been finished; None if there is none."""
     finished = (number for number in _numbers(run) if (checkpoint_folder(run, number) / MANIFEST).exists())

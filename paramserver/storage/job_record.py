@@ -37,10 +37,35 @@ def write_job_record(run: Path, record: JobRecord) -> None:
     Raises:
         JobError: the disk refuses.
     """
+    write_json(run / COORDINATOR, {"format_version": FORMAT_VERSION, **plain_job_record(record)})
+
+
+def plain_job_record(record: JobRecord) -> dict[str, Any]:
+    """Return a record as JSON has it."""
     value = asdict(record)
     for member in value["members"]:
         member["standing"] = member["standing"].value
-    write_json(run / COORDINATOR, {"format_version": FORMAT_VERSION, **value})
+    return value
+
+
+def job_record_of(value: Mapping[str, Any]) -> JobRecord:
+    """Return the record of `plain_job_record`'s value.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is not one.
+    """
+    fields = dict(value)
+    return JobRecord(
+        _job(fields.pop("job")),
+        members=tuple(_member(member) for member in fields.pop("members")),
+        kept=_kept(fields.pop("kept")),
+        begins={int(rank): first for rank, first in fields.pop("begins").items()},
+        leavers=tuple((rank, order) for rank, order in fields.pop("leavers")),
+        gone=tuple((rank, order) for rank, order in fields.pop("gone")),
+        scores=tuple(_score(score) for score in fields.pop("scores")),
+        dealt=_dealt(fields.pop("dealt")),
+        **fields,
+    )
 
 
 def has_job_record(run: Path) -> bool:
@@ -59,14 +84,7 @@ def read_job_record(run: Path) -> JobRecord:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.pop("format_version") != FORMAT_VERSION:
             raise ValueError("another format_version")
-        return JobRecord(
-            _job(value.pop("job")),
-            members=tuple(_member(member) for member in value.pop("members")),
-            kept=_kept(value.pop("kept")),
-            scores=tuple(_score(score) for score in value.pop("scores")),
-            dealt=_dealt(value.pop("dealt")),
-            **value,
-        )
+        return job_record_of(value)
     except OSError as error:
         raise RequestError(
             f"There is no job to go on with: {path} cannot be read: {error.strerror}."

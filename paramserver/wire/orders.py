@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from paramserver.errors import RequestError
 from paramserver.events import (
+    CaughtUp,
     Contributed,
     CutOrdered,
     GenerationBegun,
@@ -31,6 +32,9 @@ def encode_report(report: Report) -> pb.LinkUp:
         case OrderHandled():
             handled = pb.OrderHandled(shard=report.shard, number=report.number, clocks=report.clocks)
             return pb.LinkUp(handled=handled)
+        case CaughtUp():
+            caught_up = pb.CaughtUp(shard=report.shard, number=report.number, clocks=report.clocks)
+            return pb.LinkUp(caught_up=caught_up)
         case Staged():
             return pb.LinkUp(staged=pb.Staged(shard=report.shard, initialiser=report.initialiser))
         case Contributed():
@@ -55,6 +59,9 @@ def decode_report(message: pb.LinkUp) -> Report | None:
     if part == "handled":
         handled = message.handled
         return OrderHandled(handled.shard, whole(handled.number, "number", 1), dict(handled.clocks))
+    if part == "caught_up":
+        there = message.caught_up
+        return CaughtUp(there.shard, whole(there.number, "number"), dict(there.clocks))
     if part == "staged":
         return Staged(message.staged.shard, message.staged.initialiser)
     if part == "contributed":

@@ -4,6 +4,7 @@
 `segments` the files, and `replay` does it all again.
 """
 
+from paramserver.storage.journal.decisions import DecisionWriter, read_decisions
 from paramserver.storage.journal.frames import MAGIC, Frame, FrameDigest, Frames, Piece, read_frames
 from paramserver.storage.journal.records import Record, decode, encode, is_recorded, light
 from paramserver.storage.journal.replay import ReadCut, Replay, Replayed, Seam
@@ -27,6 +28,7 @@ from paramserver.storage.journal.writer import SegmentWriter
 __all__ = [
     "JOURNAL",
     "MAGIC",
+    "DecisionWriter",
     "Frame",
     "FrameDigest",
     "Frames",
@@ -48,6 +50,7 @@ __all__ = [
     "is_recorded",
     "journal_folder",
     "light",
+    "read_decisions",
     "read_frames",
     "read_header",
     "read_journal",

@@ -32,6 +32,7 @@ from paramserver.events import (
     PushReceived,
     Refused,
     Replica,
+    ReportsAsked,
     ShardEffect,
     ShardEvent,
     Slice,
@@ -195,7 +196,7 @@ def _plain(event: ShardEvent) -> dict[str, Any]:
                 "request": event.request,
                 "initialiser": event.initialiser,
             }
-        case PullReceived() | PushReceived() | WaitAsked() | CutAsked():
+        case PullReceived() | PushReceived() | WaitAsked() | CutAsked() | ReportsAsked():
             raise AssertionError(f"{type(event).__name__} is not written as JSON.")
         case _:
             return plain_order(event)

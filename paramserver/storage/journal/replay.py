@@ -81,9 +81,14 @@ class Replay:
         self._read_cut = read_cut
         self._empty = empty
 
-    def run(self, segments: Iterable[Segment]) -> Iterator[Seam | Replayed]:
-        """Replay segments in order; to be exact, the first has to begin at a checkpoint or at the start."""
-        first = True
+    def run(self, segments: Iterable[Segment], *, goes_on: bool = False) -> Iterator[Seam | Replayed]:
+        """Replay segments in order; to be exact, the first has to begin at a checkpoint or at the start.
+
+        Args:
+            segments: to be replayed.
+            goes_on: the first of them follows what was replayed before.
+        """
+        first = not goes_on
         for segment in segments:
             yield self._begin(segment, first)
             first = False
