@@ -552,7 +552,7 @@ class Coordinator:
 
     def _resume(self, job: _Job, now: float) -> Effects:
         """Go on where the job was: the servers that were away know again what they were."""
-        all_there = job.recovery.resume(self._orders)
+        all_there = job.recovery.resume(self._log.last_reported())
         job.members.grant_fresh_leases(now + self._grace_seconds)
         self._grace_seconds, self._has_news = 0.0, True
         note = ev.Noted("All servers are there. The job goes on where it was.")

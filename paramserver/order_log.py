@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from paramserver.events import CutOrdered, Ordered
+from paramserver.events import CutOrdered, Ordered, RoundClosed
 
 
 class OrderLog:
@@ -38,6 +38,11 @@ class OrderLog:
     def all(self) -> tuple[Ordered, ...]:
         """Return the orders that are kept."""
         return tuple(self._orders)
+
+    def last_reported(self) -> int:
+        """Return the last order here of which shards report that they have handled it; 0 if there is none."""
+        numbers = (each.order.number for each in self._orders if not isinstance(each.order, RoundClosed))
+        return max(numbers, default=0)
 
     def missing(self, handled: Mapping[int, int]) -> list[Ordered] | None:
         """Return what some shards have to hear again.
