@@ -167,7 +167,7 @@ def test_anything_else_is_no_rhythm(text):
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("durability", "journals", "'durability' is one of checkpoint, none, not 'journals'"),
+        ("durability", "journals", "'durability' is one of checkpoint, journal, none, not 'journals'"),
         ("restart_timeout", 0.0, "'restart_timeout' must be a number of seconds above 0"),
         ("max_restarts", -1, "'max_restarts' must be 0 or more, but it is -1"),
         ("checkpoint_keep", 0, "'checkpoint_keep' must be 1 or more, but it is 0"),
