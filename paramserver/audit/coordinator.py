@@ -106,6 +106,8 @@ class CoordinatorAudit:
         return None
 
     def _contribute(self, report: ev.Contributed) -> None:
+        if not self._gathers:
+            return  # a refusal, for people to hear of
         if report.round > self.rounds:
             self._say("round", f"round {report.round} has a gradient before it is open", report.round)
         if report.round == self.rounds:

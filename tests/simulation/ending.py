@@ -44,8 +44,9 @@ def _judge_completeness(universe: Universe, state: State) -> list[Violation]:
 def _steps_to_find(universe: Universe, cell: ReplicaCell) -> set[int]:
     assert cell.replica is not None
     scenario, began = universe.scenario, 0
-    if cell.life > 1 or cell.index >= scenario.replicas:
-        # A latecomer begins at the clock of the others, and one who was dropped and comes back, too.
+    if cell.life > 1 or cell.replica.incarnation > 1 or cell.index >= scenario.replicas:
+        # A latecomer begins at the clock of the others, and so does one who was dropped and comes back, even
+        # if that was before it had heard that it was in.
         if cell.life > 1 or not cell.settled:
             return set()
         began = min(each.sequence for each in cell.settled)
