@@ -102,7 +102,7 @@ MUTANTS = [
            "self._contributed.clear()", "pass"),
     Mutant("a refused gradient is in the round", rounds.Rounds, "close",
            "if rank not in self._refused", "if True"),
-    Mutant("a restart begins at its furthest clock", C, "_handled",
+    Mutant("a restart begins at its furthest clock", C, "_announced",
            "max(clocks) if job.members.member(replica.rank).late else min(clocks)", "max(clocks)"),
     Mutant("a round is ordered twice", C, "_close_round",
            "effects.append(ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks)))",
