@@ -1,7 +1,7 @@
 # The steps of CI by name, for people. `make` lists them.
 PYTHON ?= python3
 
-.PHONY: list install test long chaos lint types layers compose-check proto proto-check wheel check
+.PHONY: list install test long chaos cluster lint types layers compose-check proto proto-check wheel check
 
 list:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -14,6 +14,9 @@ test: ## run the tests, as the README does
 
 long: ## run the tests that take minutes
 	$(PYTHON) -m pytest -m long
+
+cluster: ## run the tests of programs started by hand, and of two hosts
+	$(PYTHON) -m pytest -m "cluster and not long"
 
 chaos: ## kill processes of real jobs, 20 times
 	$(PYTHON) -m pytest -m chaos -s

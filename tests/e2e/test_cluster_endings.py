@@ -8,6 +8,8 @@ from by_hand import ByHand
 
 from paramserver.storage import read_checkpoint
 
+pytestmark = pytest.mark.cluster
+
 ENDLESS = "epochs = 1000000\nworkers = 2\nthreads = 1\nshards = 2\n"
 SHORT = "epochs = 1\nworkers = 2\nthreads = 1\nshards = 2\n"
 

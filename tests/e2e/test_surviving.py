@@ -8,6 +8,8 @@ import pytest
 
 from paramserver.storage import read_metrics
 
+pytestmark = pytest.mark.chaos
+
 QUICK = ("--lease-seconds", "2", "--checkpoint-every", "10")
 EPOCHS = ("--epochs", "10")
 REPLICAS, ROUNDS = 4, 10 * 11

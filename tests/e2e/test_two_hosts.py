@@ -10,6 +10,8 @@ from by_hand import ByHand
 
 from paramserver.storage import read_checkpoint
 
+pytestmark = pytest.mark.cluster
+
 JOB = 'model = "mlp:512"\nworkers = 2\nthreads = 1\nshards = 2\nservers = 2\n'
 MBIT_PER_SECOND = 80
 OUTAGE_SECONDS = 5.0
