@@ -213,7 +213,7 @@ class Coordinator:
             )
         replica, changed = job.members.join(event.name, event.attempt, now, event.incarnation)
         if changed:
-            return effects + self._announce_join(job, event.request, replica) + self._admit(job)
+            return effects + self._let_in(job, event.request, replica)
         if job.recovery.is_interrupted and not job.joins.is_pending(replica):
             job.joins.hold(event.request, replica)
             return effects
@@ -256,6 +256,14 @@ class Coordinator:
                 )
             )
         return effects
+
+    def _let_in(self, job: _Job, request: int, replica: ev.Replica) -> Effects:
+        """Announce a replica that has joined, and others who may enter with it."""
+        entering = job.dealing.admit()
+        if replica.rank in entering:
+            entering.remove(replica.rank)
+            job.members.enter(replica.rank)
+        return self._announce_join(job, request, replica) + self._enter(job, entering)
 
     def _announce_join(self, job: _Job, request: int | None, replica: ev.Replica) -> Effects:
         member = job.members.member(replica.rank)

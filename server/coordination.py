@@ -16,6 +16,7 @@ from dataclasses import replace
 from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError
 from paramserver.events import (
+    NOBODY,
     CheckpointKept,
     CoordinatorEffect,
     CoordinatorEvent,
@@ -26,8 +27,8 @@ from paramserver.events import (
     JobRecord,
     JobStatus,
     JoinReceived,
-    LeaveReceived,
     MembershipChanged,
+    MemberStatus,
     Noted,
     Order,
     Ordered,
@@ -38,6 +39,7 @@ from paramserver.events import (
     Sealed,
     ServerLost,
     Standing,
+    StatusAnswered,
     StatusReceived,
     TimerFired,
     WakeAt,
@@ -165,10 +167,14 @@ class CoordinatorHost:
 
     def status(self) -> JobStatus:
         """Return how the job stands."""
-        ticket = self._requests.open()
-        self.handle(StatusReceived(ticket.number))
-        status: JobStatus = ticket.answer.result().status
-        return status
+        found: JobStatus | None = None
+        for effect in self._coordinator.handle(StatusReceived(NOBODY), self._loop.time()):
+            if isinstance(effect, StatusAnswered):
+                found = effect.status
+            else:
+                self._carry_out(effect)
+        assert found is not None, "a status is answered at once"
+        return found
 
     def everyone_told(self) -> bool:
         """Say whether each replica that is alive, or stays to the end, has heard that the job is over."""
@@ -176,7 +182,7 @@ class CoordinatorHost:
             member.replica in self.told
             for member in self.status().members
             if member.standing is Standing.LIVE
-            or (member.standing is Standing.LEFT and member.name in self._staying)
+            or (member.standing is Standing.LEFT and member.name in self._staying and _has_finished(member))
         )
 
     def stop(self) -> None:
@@ -240,9 +246,6 @@ class CoordinatorHost:
                 self.scorer = self.scorer or event.scores
                 if event.stays:
                     self._staying.add(event.name)
-            case LeaveReceived(goes=True):
-                names = {member.replica: member.name for member in self.status().members}
-                self._staying.discard(names.get(event.replica, ""))
             case ScoreReceived():
                 self.scored(event.score)
                 if event.score.split == "test":
@@ -277,3 +280,8 @@ class CoordinatorHost:
         for sink in list(self._sinks.values()):
             for local in range(self._shards_per_server):
                 sink(local, ordered.order)
+
+
+def _has_finished(member: MemberStatus) -> bool:
+    """Say whether a replica that has left did so after its last step; one that went before does not stay."""
+    return member.clock >= member.steps

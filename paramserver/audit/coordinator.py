@@ -95,7 +95,7 @@ class CoordinatorAudit:
                 self._job = job
             case ev.Staged():
                 self._staged.setdefault(event.initialiser, set()).add(event.shard)
-            case ev.Contributed():
+            case ev.Contributed() if self._gathers:  # without rounds it is a refusal, which is only counted
                 self._contribute(event)
             case ev.OrderHandled() if event.number in self._announced:
                 announced = self._announced[event.number]
@@ -230,7 +230,8 @@ class CoordinatorAudit:
         ready = self._gathers and self.started and self._sealed
         if ready and (self._live() or complete) and set(self._required()) <= set(complete):
             self._say("wake", f"round {self.rounds} has everyone, but is not closed", self.rounds)
-        if self.started and not self._live() and not self._leaving():
+        deals = self._job is not None and self._job.samples  # then a newcomer may be about to come in
+        if self.started and not self._live() and not self._leaving() and not deals:
             self._say("wake", "nobody is left, but the job goes on")
         for initialiser, shards in self._staged.items():
             if len(shards) == self._shards and not self._sealed:
