@@ -231,9 +231,7 @@ class Joins:
 
     def begins_at(self, replica: Replica) -> int | None:
         """Return the clock at which a replica begins; None while not every shard has heard of it."""
-        if any(join.replica == replica for join in self._pending.values()):
-            return None
-        return self._begins_at.get(replica)
+        return None if self.is_pending(replica) else self._begins_at.get(replica)
 
     def handled(self, report: OrderHandled) -> tuple[Replica, tuple[int, ...], list[int]] | None:
         """Note that a shard has handled an order.

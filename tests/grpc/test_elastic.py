@@ -37,7 +37,7 @@ JOB = Job(
     step_timeout=60.0,
 )
 
-SMALL = replace(SMALL_JOB, workers=1, threads=1)
+SMALL = replace(SMALL_JOB, workers=1)
 
 
 class Workers:
@@ -189,19 +189,20 @@ def test_a_worker_whose_interpreter_is_stuck_for_less_than_half_a_lease_lives(se
     stuck = slow(task, lambda clock: usleep(1_900_000) if clock < 3 else None)
     with Connection(server.address) as connection:
         assert Running(connection, spec, stuck, 0).wait() is None
-        [member] = finished(connection).members
-    assert (member.replica.incarnation, member.clock) == (1, member.steps)
+        members = finished(connection).members
+    assert [(one.replica.incarnation, one.clock) for one in members] == [(1, one.steps) for one in members]
 
 
 def test_a_replica_that_only_beats_is_dead_after_the_step_timeout(server: ServerProcess) -> None:
-    job = replace(SMALL, workers=2, consistency="async", on_death="drop", step_timeout=0.5)
-    spec, task = make_task(job.resolved(), SPLITS, MODEL)
+    job = replace(SMALL_JOB, consistency="async", on_death="drop", step_timeout=0.5)
+    spec, task = make_task(job, SPLITS, MODEL)
     free = threading.Event()
     hanging = slow(task, lambda clock: free.wait(SECONDS) if clock == 1 else None)
     with Connection(server.address) as one, Connection(server.address) as two:
         hangs, runs = Running(one, spec, hanging, 0), Running(two, spec, task, 1)
         status = until(two, lambda status: Standing.DEAD in {one.standing for one in status.members})
-        assert [one.name for one in status.members if one.standing is Standing.DEAD] == ["worker0/0"]
+        dead = {one.name for one in status.members if one.standing is Standing.DEAD}
+        assert dead <= {"worker0/0", "worker0/1"}
         assert runs.wait() is None
         free.set()
         hangs.wait()
