@@ -1,4 +1,4 @@
-"""``python -m benchmarks transfer|train|predict|doors|sim|fidelity``: measure, and print Markdown."""
+"""``python -m benchmarks transfer|train|predict|doors|journal|sim|fidelity``: measure, and print Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", choices=["transfer", "train", "predict", "doors", "sim", "fidelity"])
+    parser.add_argument(
+        "benchmark", choices=["transfer", "train", "predict", "doors", "journal", "sim", "fidelity"]
+    )
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each side, in turns (7)")
     parser.add_argument("--workers", type=int, default=1000, help="virtual workers of the whole jobs (1000)")
     parser.add_argument("--steps", type=int, default=10, help="steps of each virtual worker (10)")
@@ -44,6 +46,10 @@ def main() -> None:
         from benchmarks import doors
 
         print(doors.table(doors.run(options.pairs)))
+    elif options.benchmark == "journal":
+        from benchmarks import journal
+
+        print(journal.table(journal.run(options.pairs)))
     elif options.benchmark == "sim":
         from benchmarks import virtual_time
 

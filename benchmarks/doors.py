@@ -65,20 +65,28 @@ def table(rows: list[Row]) -> str:
 
 
 def _train(side: str, keys: Path, folder: Path) -> float:
+    return train_by_hand(folder, JOB, _options(side, keys, "server"), _options(side, keys, "worker"))
+
+
+def train_by_hand(
+    folder: Path, job_text: str, server_options: Sequence[str], worker_options: Sequence[str]
+) -> float:
+    """Train a job with one server of two shards and two workers, and return its samples per second.
+
+    Args:
+        folder: for all that is written; it must not exist.
+        job_text: of the job file.
+        server_options: more options of the server.
+        worker_options: more options of each worker.
+    """
     folder.mkdir()
-    (folder / "job.toml").write_text(JOB)
+    (folder / "job.toml").write_text(job_text)
     job = ["--job", str(folder / "job.toml")]
-    server = _start(
-        ["server", "--shards", "2", "--out", str(folder / "out"), *job, *_options(side, keys, "server")],
-        folder,
-    )
+    server = _start(["server", "--shards", "2", "--out", str(folder / "out"), *job, *server_options], folder)
     assert server.stdout is not None
     address = server.stdout.readline().removeprefix("listening ").strip()
     workers = [
-        _start(
-            ["worker", "--worker", str(index), "--connect", address, *job, *_options(side, keys, "worker")],
-            folder,
-        )
+        _start(["worker", "--worker", str(index), "--connect", address, *job, *worker_options], folder)
         for index in range(2)
     ]
     try:

@@ -56,7 +56,7 @@ def job_record_of(value: Mapping[str, Any]) -> JobRecord:
     """
     fields = dict(value)
     return JobRecord(
-        _job(fields.pop("job")),
+        job_spec_of(fields.pop("job")),
         members=tuple(_member(member) for member in fields.pop("members")),
         kept=_kept(fields.pop("kept")),
         begins={int(rank): first for rank, first in fields.pop("begins").items()},
@@ -149,7 +149,8 @@ def _move(counts: Mapping[str, int], void: int) -> Mapping[str, int]:
     return {**counts, "applied": counts["applied"] - void, "rolled_back": rolled_back}
 
 
-def _job(value: Mapping[str, Any]) -> JobSpec:
+def job_spec_of(value: Mapping[str, Any]) -> JobSpec:
+    """Return the job of its plain value."""
     tensors = tuple(TensorSpec(**(tensor | {"shape": tuple(tensor["shape"])})) for tensor in value["tensors"])
     return JobSpec(**{**value, "tensors": tensors, "shares": tuple(value["shares"])})
 

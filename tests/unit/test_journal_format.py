@@ -30,7 +30,7 @@ from paramserver.storage.journal import (
 PART, TABLE = ev.Slice("w", 0, 2, 1), ev.Slice("table", 3, 8, 1)
 PLACES = {PART: 0, TABLE: 1}
 SPECS = (ev.TensorSpec("table", (8, 2), table=True), ev.TensorSpec("w", (4, 3)))
-JOB = ev.JobSpec(SPECS, replicas=2, replicas_max=2)
+JOB = ev.JobSpec(SPECS, replicas=2, replicas_max=2, shares=(3, 4))
 WHOLE = st.integers(0, 2**62)
 RANKS = st.integers(0, 2**31 - 1)
 REPLICAS = st.builds(ev.Replica, RANKS, RANKS)

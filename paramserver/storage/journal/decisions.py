@@ -15,10 +15,10 @@ from typing import BinaryIO
 
 from paramserver.errors import RequestError
 from paramserver.events import JobRecord, Ordered
-from paramserver.storage.atomic import sync_folder
+from paramserver.storage.atomic import json_text, sync_folder
 from paramserver.storage.job_record import job_record_of, plain_job_record
 from paramserver.storage.journal.frames import MAGIC, pack_head, read_frames
-from paramserver.storage.journal.plain import dump, order_of, plain_order
+from paramserver.storage.journal.plain import order_of, plain_order
 from paramserver.storage.journal.segments import JOURNAL, segment_numbers, segment_path
 
 COORDINATOR_FOLDER = "coordinator"
@@ -59,7 +59,7 @@ class DecisionWriter:
             "record": None if record is None else plain_job_record(record),
             "orders": [[each.shard, plain_order(each.order)] for each in orders],
         }
-        payload = dump(value)
+        payload = json_text(value).encode()
         self._file.write(pack_head(DECISION, [payload]))
         self._file.write(payload)
 

@@ -25,9 +25,9 @@ from paramserver.events import (
     ShardRecord,
     Slice,
     Snapshot,
-    TensorSpec,
     Verdict,
 )
+from paramserver.storage.job_record import job_spec_of
 
 _ORDERS: dict[str, type[Order]] = {
     kind.__name__: kind
@@ -65,7 +65,7 @@ def order_of(value: Mapping[str, Any]) -> Order:
     fields = dict(value)
     kind = _ORDERS[fields.pop("kind")]
     if "job" in fields:
-        fields["job"] = job_of(fields["job"])
+        fields["job"] = job_spec_of(fields["job"])
         fields["slices"] = slices_of(fields["slices"])
     if "members" in fields:
         fields["members"] = members_of(fields["members"])
@@ -128,7 +128,7 @@ def record_of(value: Mapping[str, Any]) -> ShardRecord:
     return ShardRecord(
         **{
             **value,
-            "job": job_of(value["job"]),
+            "job": job_spec_of(value["job"]),
             "slices": slices_of(value["slices"]),
             "members": members_of(value["members"]),
             "clocks": numbers_of(value["clocks"]),
@@ -143,12 +143,6 @@ def record_of(value: Mapping[str, Any]) -> ShardRecord:
 def plain_job(job: JobSpec) -> dict[str, Any]:
     """Return a job as JSON has it."""
     return asdict(job)
-
-
-def job_of(value: Mapping[str, Any]) -> JobSpec:
-    """Return the job of `plain_job`'s value."""
-    tensors = tuple(TensorSpec(**(tensor | {"shape": tuple(tensor["shape"])})) for tensor in value["tensors"])
-    return JobSpec(**{**value, "tensors": tensors, "shares": tuple(value["shares"])})
 
 
 def plain_slices(slices: Iterable[Slice]) -> list[list[Any]]:
