@@ -148,6 +148,17 @@ class Roll:
         clock = self.clocks[replica.rank]
         return Verdict(Outcome.FENCED, reason=reason, generation=self._generation, clock=clock)
 
+    def applied(self, push: PushReceived) -> Verdict | None:
+        """Return the first verdict, marked, if this push was applied, even if its sender counts no more."""
+        member = self._members.get(push.replica.rank)
+        known = member is not None and 1 <= push.replica.incarnation <= member.incarnation
+        if not known or push.generation != self._generation:
+            return None
+        verdict = self.verdict(push.replica.rank, push.sequence)
+        if verdict is None or verdict.outcome is not Outcome.APPLIED:
+            return None
+        return replace(verdict, duplicate=True)
+
     def repeated(self, push: PushReceived) -> Verdict | None:
         """Return the first verdict, marked, if this push has been here before."""
         rank = push.replica.rank

@@ -19,6 +19,8 @@ from paramserver.placement import rows, slice_shape, split
 from paramserver.rows import Gradient, Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
 from paramserver.types import Array, Empty, Shapes, Tensors, empty
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -228,7 +230,7 @@ class Session:
         replica = self._replica()
         if samples < 1:
             raise RequestError(f"A gradient is the mean over at least 1 sample, not over {samples}.")
-        bad = _not_finite(gradients)
+        bad = _not_finite(gradients, self._largest(samples))
         refusal = f"The gradient of replica {replica.rank} at clock {sequence} holds {bad}." if bad else ""
         requests = {
             shard: ev.PushReceived(
@@ -244,6 +246,11 @@ class Session:
             for shard in range(self.shards)
         }
         return PushExchange(requests, refusal)
+
+    def _largest(self, samples: int) -> float:
+        """Return how large a gradient's values may be, so that the sum over a round is finite for certain."""
+        job = self.granted.job
+        return FLOAT32_MAX / (samples * job.replicas_max) if job.consistency == "sync" else FLOAT32_MAX
 
     def _replica(self) -> ev.Replica:
         if self.granted.replica is None:
@@ -344,12 +351,15 @@ def _between(indices: RowIndices, part: ev.Slice) -> tuple[int, int]:
     return int(begin), int(end)
 
 
-def _not_finite(tensors: Gradients) -> str:
-    """Describe the first value that is not finite, as in ``nan in 'dense1/weight'``; empty if all are."""
+def _not_finite(tensors: Gradients, largest: float = FLOAT32_MAX) -> str:
+    """Describe a value that is not finite or too large, as ``nan in 'dense1/weight'``; empty if none is."""
     for key in sorted(tensors):
         gradient = tensors[key]
         values = gradient.rows if isinstance(gradient, RowGradient) else gradient
-        if not np.isfinite(values).all():
-            first = values[~np.isfinite(values)].flat[0]
-            return f"{first} in '{key}'"
+        if not values.size:
+            continue
+        low, high = values.min(), values.max()  # either is NaN if any value is
+        if not (-largest <= low and high <= largest):
+            bad = values[~(np.abs(values) <= largest)].flat[0]
+            return f"{bad:g} in '{key}'" + ", too large to be summed up" * bool(np.isfinite(bad))
     return ""

@@ -327,7 +327,7 @@ class Shard:
             return ev.PullParked(request, (), because, parked.since)
         if not self._is_open():
             because = "the job begins when a replica has initialised the weights"
-            return ev.PullParked(request, (), because, parked.since)
+            return ev.PullParked(request, (), because, parked.since, wants_weights=True)
         laggards, others = self._clocks.laggards(parked.needs)
         because = self._known_rule().because(parked.pull.clock)
         if not laggards:
@@ -354,7 +354,11 @@ class Shard:
         if self._ended is not None:
             return [ev.Ended(push.request, self._ended)]
         rank, weights = push.replica.rank, self._known_weights()
-        verdict = self._roll.check(push.replica, push.generation) or self._roll.repeated(push)
+        verdict = (
+            self._roll.applied(push)  # whoever it was: it is not done again, and has to know that it was
+            or self._roll.check(push.replica, push.generation)
+            or self._roll.repeated(push)
+        )
         if verdict:
             self._pushes["duplicate" if verdict.duplicate else verdict.outcome.value] += 1
             return [ev.PushAnswered(push.request, verdict)]

@@ -68,6 +68,7 @@ class ReplicaLoop:
         self._lock = threading.Lock()
         self._steps = 0  # guarded by _lock; at the end, as far as is known
         self._going = threading.Event()  # it was asked to leave
+        self._has_initialised = False
         self._clock = client.clock  # guarded by _lock
         self._tally = Tally(time.monotonic())  # guarded by _lock
         self._batches: Prefetch[Any] | None = None  # guarded by _lock
@@ -256,6 +257,8 @@ class ReplicaLoop:
         return gradient
 
     def _note_wait(self, parked: PullParked | None) -> None:
+        if parked is not None and parked.wants_weights:
+            self._initialise_for_another(-parked.since)
         self._enter(Phase.PULL if parked is None else Phase.WAIT)
         if self._diary is None:
             return
@@ -263,6 +266,15 @@ class ReplicaLoop:
             self._diary.unpark(self._now())
         else:
             self._diary.park(self._now(), parked.waits_for[0][0] if parked.waits_for else NOBODY)
+
+    def _initialise_for_another(self, waited_seconds: float) -> None:
+        """Give the first weights in place of rank 0, which should have long ago; the lowest rank first."""
+        if self._has_initialised or waited_seconds < self.client.job.lease_seconds + self.client.rank:
+            return
+        self._has_initialised = True
+        who = (self.client.rank, waited_seconds)
+        log.info("Replica %d initialises the weights, which nobody has done for %.0f s.", *who)
+        self.client.initialise(self._task.initial())
 
     def _enter(self, phase: Phase) -> None:
         with self._lock:

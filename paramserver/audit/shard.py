@@ -212,7 +212,9 @@ class ShardAudit:
         if verdict.outcome is ev.Outcome.FENCED:
             self._fenced(push.replica, verdict.clock)
             return
-        if not self._counts(push.replica):
+        # That a push was applied may be told to whoever asks, and to one that counts no more nothing else.
+        repeats = verdict.duplicate and verdict.outcome is ev.Outcome.APPLIED
+        if not self._counts(push.replica) and not repeats:
             self._say("fence", f"{who} is {verdict.outcome.value}, but its incarnation counts no more", rank)
         if verdict.duplicate:
             last, first = self._last.get(rank, (-1, None))

@@ -149,6 +149,7 @@ class PullParked:
         bound: the rule that makes it wait, as a phrase.
         since: when it came, the host's ``now``.
         others: how many more hold it up.
+        wants_weights: all have joined, and nobody has initialised the weights.
     """
 
     request: int
@@ -156,6 +157,7 @@ class PullParked:
     bound: str
     since: float
     others: int = 0
+    wants_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

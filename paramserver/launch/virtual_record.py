@@ -64,9 +64,7 @@ def write_checkpoint(folder: RunFolder, run: Run) -> None:
         ]
         generation = run.status.generation
         files.append(
-            write_shard(
-                folder.checkpoint, cut.shard, len(run.cuts), items, cut.snapshot.version, generation
-            )
+            write_shard(folder.checkpoint, cut.shard, len(run.cuts), items, cut.snapshot.version, generation)
         )
     job = run.status.job
     assert job is not None

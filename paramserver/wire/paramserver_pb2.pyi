@@ -1064,12 +1064,15 @@ class Waiting(google.protobuf.message.Message):
     BOUND_FIELD_NUMBER: builtins.int
     SECONDS_FIELD_NUMBER: builtins.int
     OTHERS_FIELD_NUMBER: builtins.int
+    WANTS_WEIGHTS_FIELD_NUMBER: builtins.int
     bound: builtins.str
     """under which rule, as a phrase: "ssp:3 lets a reader at clock 7 see clock 4" """
     seconds: builtins.float
     """how long it has waited so far"""
     others: builtins.int
     """how many more it waits for, beside those that are named"""
+    wants_weights: builtins.bool
+    """all have joined, and nobody has initialised: after a while anybody may"""
     @property
     def waits_for(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Laggard]:
         """empty while the job has not begun"""
@@ -1081,8 +1084,9 @@ class Waiting(google.protobuf.message.Message):
         bound: builtins.str = ...,
         seconds: builtins.float = ...,
         others: builtins.int = ...,
+        wants_weights: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bound", b"bound", "others", b"others", "seconds", b"seconds", "waits_for", b"waits_for"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bound", b"bound", "others", b"others", "seconds", b"seconds", "waits_for", b"waits_for", "wants_weights", b"wants_weights"]) -> None: ...
 
 global___Waiting = Waiting
 

@@ -106,13 +106,16 @@ def encode_waiting(parked: PullParked, now: float) -> pb.Waiting:
         bound=parked.bound,
         seconds=max(0.0, now - parked.since),
         others=parked.others,
+        wants_weights=parked.wants_weights,
     )
 
 
 def decode_waiting(message: pb.Waiting, request: int = 0) -> PullParked:
     """Return why a reader waits; its ``since`` is minus the seconds that it has waited."""
     waits_for = tuple((laggard.rank, laggard.clock) for laggard in message.waits_for)
-    return PullParked(request, waits_for, message.bound, -message.seconds, message.others)
+    return PullParked(
+        request, waits_for, message.bound, -message.seconds, message.others, message.wants_weights
+    )
 
 
 def encode_shards(standings: Iterable[ShardStanding], now: float) -> list[pb.ShardStatus]:

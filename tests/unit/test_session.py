@@ -1,5 +1,7 @@
 """The worker's half: fan-out, assembled answers, and what is refused before anything is sent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,13 @@ def test_an_observer_only_reads():
         with pytest.raises(RequestError, match="observer only reads") as refused:
             ask()
         assert refused.value.fault is Fault.PRECONDITION
+
+
+def test_a_gradient_whose_sum_over_a_round_could_overflow_goes_out_as_a_refusal():
+    large = tensors(-float(np.finfo(np.float32).max) / 30)
+    gathering = session()
+    applying = session()
+    applying.granted = replace(gathering.granted, job=replace(gathering.granted.job, consistency="async"))
+    assert not gathering.push(0, large, samples=1).refusal
+    assert "too large to be summed up" in gathering.push(0, large, samples=32).refusal
+    assert not applying.push(0, large, samples=32).refusal

@@ -274,11 +274,13 @@ def test_a_newcomer_advances_to_its_clock_and_a_restart_keeps_what_is_there():
     assert answered.verdict == ev.Verdict(ev.Outcome.APPLIED, 1, duplicate=True)
 
 
-def test_whoever_does_not_count_learns_nothing_of_old_pushes():
+def test_whoever_does_not_count_learns_that_its_push_was_applied_and_nothing_else():
     desk = Desk()
     desk.push(0, 0)
     desk.member(0, incarnation=2)
-    fenced = only(desk.push(0, 0, incarnation=1), ev.PushAnswered).verdict
+    again = only(desk.push(0, 0, incarnation=1), ev.PushAnswered).verdict
+    assert again == ev.Verdict(ev.Outcome.APPLIED, 1, duplicate=True)
+    fenced = only(desk.push(0, 1, incarnation=1), ev.PushAnswered).verdict
     assert (fenced.outcome, fenced.duplicate, fenced.clock) == (ev.Outcome.FENCED, False, 1)
     assert only(desk.push(0, 0, incarnation=3), ev.Refused).fault is Fault.UNKNOWN
     assert only(desk.push(0, 0, incarnation=2), ev.PushAnswered).verdict.duplicate
