@@ -97,7 +97,7 @@ class ShardJournal:
         """
         if self._ended or not is_recorded(event):
             return
-        if isinstance(event, JobAnnounced | GenerationBegun):
+        if isinstance(event, (JobAnnounced, GenerationBegun)):
             self._full = event.job.has_journal
             self._slices = {part: place for place, part in enumerate(event.slices)}
         if not (self._full or self._segment_bytes):

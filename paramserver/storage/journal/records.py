@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -65,6 +65,8 @@ _OUTCOME_OF = list(Outcome)
 _FAULTS = {fault: index for index, fault in enumerate(Fault)}
 _FAULT_OF = list(Fault)
 
+_RECORDED = (PushReceived, InitialiseReceived, PullCancelled, *get_args(Order))
+
 Slices = Mapping[Slice, int]
 """The place of each slice among those of its shard."""
 
@@ -88,7 +90,7 @@ def is_recorded(event: ShardEvent) -> bool:
     """Say whether an event can change what a shard is; an observer's read, say, cannot."""
     if isinstance(event, PullReceived):
         return event.replica is not None
-    return isinstance(event, PushReceived | Order | InitialiseReceived | PullCancelled)
+    return isinstance(event, _RECORDED)
 
 
 def encode(
