@@ -8,6 +8,7 @@ a push is received into fresh arrays of the expected size, whatever its sender d
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -22,12 +23,14 @@ from paramserver.events import (
     PullCancelled,
     PullFenced,
     PullGranted,
+    PullParked,
     PullReceived,
     PushReceived,
     Slice,
     Verdict,
     WaitAsked,
 )
+from paramserver.logs import fields
 from paramserver.placement import slice_shape
 from paramserver.rows import Gradient, RowGradient, RowIndices
 from paramserver.types import Array
@@ -57,6 +60,11 @@ Incoming = TypeVar("Incoming", pb.PushRequest, pb.InitialiseRequest)
 ROWS_AT_ONCE = 10_000
 """So many rows of a table are copied in about 0.1 ms, a tenth of what the event loop may take."""
 
+log = logging.getLogger("server")
+
+LONG_WAIT_SECONDS = 10.0
+"""A wait that is worth a line in the log."""
+
 WAITING_SECONDS = 1.0
 """How often a waiting reader hears for whom it waits."""
 
@@ -72,6 +80,7 @@ class Transfers:
     def __init__(self, shards: Shards, requests: Requests, buffers: Buffers, limits: Limits) -> None:
         self._budget = Budget(limits.buffer_bytes_max)
         self._places = Places(limits)
+        self._told_of_waits: dict[int, int] = {}  # rank -> the clock of its last long wait
         self._silence_seconds = limits.silence_seconds
         self._buffers = buffers
         self._shards = shards
@@ -175,7 +184,7 @@ class Transfers:
         try:
             self._shards.submit(message.shard, event)
             with self._places.waiting():
-                effect = await self._wait(message.shard, ticket, context)
+                effect = await self._wait(event, message.shard, ticket, context)
         finally:
             if self._requests.close(ticket):
                 self._shards.submit(message.shard, PullCancelled(ticket.number))
@@ -185,11 +194,12 @@ class Transfers:
         else:
             await self._send(effect, self._shards.holding(message.shard), context)
 
-    async def _wait(self, shard: int, ticket: Ticket, context: Context) -> Any:
+    async def _wait(self, event: PullReceived, shard: int, ticket: Ticket, context: Context) -> Any:
         """Wait for the answer to a pull; tell the reader at once, and then again and again, why it waits."""
         while not ticket.answer.done():
             if ticket.parked is not None:
                 waiting = encode_waiting(ticket.parked, self._loop.time())
+                self._tell_of_a_long_wait(event, ticket.parked, waiting.seconds)
                 await self._write(context, pb.PullReply(waiting=waiting).SerializeToString())
                 if ticket.answer.done():
                     break
@@ -199,6 +209,15 @@ class Transfers:
             else:
                 await ticket.listen(WAITING_SECONDS)
         return ticket.answer.result()
+
+    def _tell_of_a_long_wait(self, event: PullReceived, parked: PullParked, seconds: float) -> None:
+        """Say once, whatever the number of shards, for whom a wait is that takes long."""
+        if event.replica is None or seconds < LONG_WAIT_SECONDS:
+            return
+        rank = event.replica.rank
+        if self._told_of_waits.get(rank) != event.clock:
+            self._told_of_waits[rank] = event.clock
+            log.warning("For %.0f s replica %d %s.", seconds, rank, parked, extra=fields(rank=rank))
 
     async def _send(self, granted: PullGranted, holding: Holding, context: Context) -> None:
         """Stream a snapshot. It never changes, so no lock is held while its bytes travel."""

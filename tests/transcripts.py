@@ -257,7 +257,7 @@ class Stage:
             def answer(effect: ev.ShardEffect) -> None:
                 match effect:
                     case ev.PullParked():
-                        self._say(_waiting(who, effect), shard)
+                        self._say(f"{who} {effect}", shard)
                     case ev.PullGranted():
                         for part, values in effect.values().items():
                             exchange.destination(part)[...] = values
@@ -406,13 +406,6 @@ def _who(replica: ev.Replica) -> str:
 def _verdict(verdict: ev.Verdict) -> str:
     again = f" Begin anew at clock {verdict.clock}." if verdict.outcome is ev.Outcome.FENCED else ""
     return f"{verdict}{again}"
-
-
-def _waiting(who: str, parked: ev.PullParked) -> str:
-    names = [f"replica {rank} at clock {clock}" for rank, clock in parked.waits_for]
-    if parked.others:
-        names.append(f"{parked.others} more")
-    return f"{who} waits{' for ' if names else ''}{' and '.join(names)}: {parked.bound}"
 
 
 def _refusal(effect: ev.ShardEffect | ev.CoordinatorEffect) -> str:

@@ -24,6 +24,9 @@ from worker.prefetch import Prefetch
 log = logging.getLogger("worker")
 
 
+LONG_WAIT_SECONDS = 10.0
+"""A wait that is worth a line: by then whoever is dead has usually lost its lease."""
+
 ASK_SECONDS = 0.25
 """Between two questions of a newcomer whether there is something for it to do."""
 
@@ -69,6 +72,7 @@ class ReplicaLoop:
         self._steps = 0  # guarded by _lock; at the end, as far as is known
         self._going = threading.Event()  # it was asked to leave
         self._has_initialised = False
+        self._told_of_wait = False
         self._clock = client.clock  # guarded by _lock
         self._tally = Tally(time.monotonic())  # guarded by _lock
         self._batches: Prefetch[Any] | None = None  # guarded by _lock
@@ -260,12 +264,24 @@ class ReplicaLoop:
         if parked is not None and parked.wants_weights:
             self._initialise_for_another(-parked.since)
         self._enter(Phase.PULL if parked is None else Phase.WAIT)
+        self._tell_of_a_long_wait(parked)
         if self._diary is None:
             return
         if parked is None:
             self._diary.unpark(self._now())
         else:
             self._diary.park(self._now(), parked.waits_for[0][0] if parked.waits_for else NOBODY)
+
+    def _tell_of_a_long_wait(self, parked: PullParked | None) -> None:
+        """Say once for whom a wait is that takes long, and when it is over."""
+        rank = self.client.rank
+        if parked is None:
+            if self._told_of_wait:
+                log.info("Replica %d goes on.", rank, extra=fields(rank=rank))
+            self._told_of_wait = False
+        elif not self._told_of_wait and -parked.since >= LONG_WAIT_SECONDS:
+            self._told_of_wait = True
+            log.warning("For %.0f s replica %d %s.", -parked.since, rank, parked, extra=fields(rank=rank))
 
     def _initialise_for_another(self, waited_seconds: float) -> None:
         """Give the first weights in place of rank 0, which should have long ago; the lowest rank first."""

@@ -159,6 +159,18 @@ class PullParked:
     others: int = 0
     wants_weights: bool = False
 
+    def __str__(self) -> str:
+        """Say for whom it waits, and why.
+
+        Example:
+            >>> str(PullParked(0, ((1, 4), (5, 4)), "ssp:0 lets a reader read later", 0.0, others=3))
+            'waits for replica 1 at clock 4 and replica 5 at clock 4 and 3 more: ssp:0 lets a reader read later'
+        """
+        names = [f"replica {rank} at clock {clock}" for rank, clock in self.waits_for]
+        if self.others:
+            names.append(f"{self.others} more")
+        return f"waits{' for ' if names else ''}{' and '.join(names)}: {self.bound}"
+
 
 @dataclass(frozen=True, slots=True)
 class PullFenced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from raw import SECONDS, ServerProcess
 from test_worker_pool import JOB as SMALL_JOB
 from test_worker_pool import MODEL, SPLITS, Running, finished, make_task, totals
 
-from paramserver.client import Connection
-from paramserver.events import JobStatus, Standing
+from paramserver.client import Connection, Heartbeats
+from paramserver.events import JobStatus, Phase, Standing
 from paramserver.job import Job
 from paramserver.training import Step
 from worker.replica import Task
@@ -191,6 +192,42 @@ def test_a_worker_whose_interpreter_is_stuck_for_less_than_half_a_lease_lives(se
         assert Running(connection, spec, stuck, 0).wait() is None
         members = finished(connection).members
     assert [(one.replica.incarnation, one.clock) for one in members] == [(1, one.steps) for one in members]
+
+
+def test_if_rank_0_brings_no_weights_another_one_does(server: ServerProcess) -> None:
+    job = replace(SMALL_JOB, lease_seconds=0.5, threads=2)
+    spec, task = make_task(job, SPLITS, MODEL)
+    with Connection(server.address) as one, Connection(server.address) as two:
+        silent = [
+            two.join(name, spec) for name in ("first/0", "first/1")
+        ]  # rank 0 and 1 are here, and only beat
+        with Heartbeats(two, 0.1, lambda: [client.beat(phase=Phase.WAIT) for client in silent]):
+            running = Running(one, spec, task, 1)
+            until(one, lambda status: status.sealed)
+            assert silent[0].rank == 0
+            silent[0].leave(failure="That is enough.")
+            assert "That is enough." in str(running.wait())
+
+
+def test_a_long_wait_is_told_once_and_says_for_whom(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("worker.replica.LONG_WAIT_SECONDS", 0.5)
+    spec, task = make_task(SMALL_JOB, SPLITS, MODEL)
+    free = threading.Event()
+    slowly = slow(task, lambda clock: free.wait(SECONDS) if clock == 2 else None)
+    with Connection(server.address) as one, Connection(server.address) as two:
+        running = [Running(one, spec, slowly, 0), Running(two, spec, task, 1)]
+        deadline = time.monotonic() + SECONDS
+        while "waits for" not in caplog.text and time.monotonic() < deadline:
+            one.pause(0.05)
+        free.set()
+        assert [each.wait() for each in running] == [None, None]
+    told = [record.message for record in caplog.records if " waits for " in record.message]
+    assert len(told) <= 2  # one for each replica of the second worker
+    bound = "sync lets a reader at clock 3 read once round 2 is closed"
+    laggards = r"replica \d at clock 2 and replica \d at clock 2"
+    assert re.fullmatch(rf"For \d+ s replica \d waits for {laggards}: {bound}\.", told[0])
 
 
 def test_a_replica_that_only_beats_is_dead_after_the_step_timeout(server: ServerProcess) -> None:
