@@ -163,8 +163,8 @@ class PullParked:
         """Say for whom it waits, and why.
 
         Example:
-            >>> str(PullParked(0, ((1, 4), (5, 4)), "ssp:0 lets a reader read later", 0.0, others=3))
-            'waits for replica 1 at clock 4 and replica 5 at clock 4 and 3 more: ssp:0 lets a reader read later'
+            >>> str(PullParked(0, ((1, 4), (5, 4)), "ssp:0 says so", 0.0, others=3))
+            'waits for replica 1 at clock 4 and replica 5 at clock 4 and 3 more: ssp:0 says so'
         """
         names = [f"replica {rank} at clock {clock}" for rank, clock in self.waits_for]
         if self.others:
