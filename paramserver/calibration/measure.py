@@ -171,7 +171,8 @@ def _small(shards: int) -> JobSpec:
 
 def _whole(plan: Workload) -> JobSpec:
     """Return a job with the weights and the optimizer of the one that is measured."""
-    return _alone(replace(plan.spec, target_accuracy=0.0, versions_total=1 << 30))
+    # No samples: it goes on as long as there is something to measure, and no epoch has to be whole.
+    return _alone(replace(plan.spec, target_accuracy=0.0, versions_total=1 << 30, samples=0))
 
 
 def _alone(spec: JobSpec) -> JobSpec:
