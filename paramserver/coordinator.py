@@ -358,7 +358,10 @@ class Coordinator:
         answer = ev.Acknowledged(event.request)
         if event.generation < job.recovery.generation and not event.failure and not event.goes:
             return [answer]  # what it has done is void; it hears of that with its next heartbeat
-        if not job.members.leave(event.replica, event.counters, event.goes) or self._ended is not None:
+        if (
+            not job.members.leave(event.replica, event.counters, event.clock, event.goes)
+            or self._ended is not None
+        ):
             return [answer]
         if event.failure:
             return [answer, *self._end(f"Replica {event.replica.rank} failed: {event.failure}")]

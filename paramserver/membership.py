@@ -148,12 +148,13 @@ class Membership:
         member.entered = True
         self._stand(member, member.standing)
 
-    def leave(self, replica: Replica, counters: Counters, goes: bool = False) -> bool:
+    def leave(self, replica: Replica, counters: Counters, clock: int = 0, goes: bool = False) -> bool:
         """Note that a replica is done; return False if it had left before.
 
         Args:
             replica: who.
             counters: what it has done.
+            clock: its finished steps, if it was not heard of them before.
             goes: it leaves before its last step, and does not come back to do anything again.
 
         Raises:
@@ -163,6 +164,7 @@ class Membership:
         if member.standing is Standing.LEFT:
             return False
         member.counters, member.phase = counters, Phase.IDLE
+        member.clock = max(member.clock, clock)
         if goes:
             member.steps = max(member.steps, member.clock + 1)  # whatever it has done, it is not all
         self._stand(member, Standing.LEFT)

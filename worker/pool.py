@@ -163,7 +163,7 @@ class Pool:
             loop.run()
             # What the coordinator shows of a replica that has left is what it heard last.
             self._connection.heartbeat([loop.beat()], repeat=True)
-            loop.client.leave(loop.counters(), goes=loop.is_going)
+            loop.client.leave(loop.counters(), goes=loop.is_going, clock=loop.beat().clock)
             if loop.is_going:
                 rank, clock = loop.client.rank, loop.beat().clock
                 log.info("Replica %d has left the job at clock %d.", rank, clock, extra=fields(rank=rank))

@@ -208,9 +208,10 @@ class Connection:
         generation: int = 0,
         *,
         goes: bool = False,
+        clock: int = 0,
     ) -> None:
         """End a replica's part in a generation; see ``ReplicaClient.leave``."""
-        message = encode_leave(replica, counters, failure, generation, goes)
+        message = encode_leave(replica, counters, failure, generation, goes, clock)
         # A failure is told once: whoever fails because the servers are gone need not look for them for long.
         again = () if failure else PAUSES_SECONDS
         self._repeated(lambda: self._channels.control.Leave(message, timeout=self._limits.call), again)
@@ -459,6 +460,7 @@ class ReplicaClient(_Client):
         failure: str = "",
         *,
         goes: bool = False,
+        clock: int = 0,
     ) -> None:
         """End this replica's part.
 
@@ -466,13 +468,14 @@ class ReplicaClient(_Client):
             counters: what it has done.
             failure: empty if it leaves in good order; else a sentence, and the job ends with it.
             goes: it leaves before its last step, and does not stay for the end of the job.
+            clock: its finished steps, if no heartbeat has said so.
 
         Raises:
             RequestError: this replica counts no more.
             JobError: the coordinator does not answer.
         """
         generation = self.granted.generation
-        self.connection.leave(self.replica, counters, failure, generation, goes=goes)
+        self.connection.leave(self.replica, counters, failure, generation, goes=goes, clock=clock)
 
 
 class ObserverClient(_Client):

@@ -83,7 +83,7 @@ class LeaveReceived:
     """A replica is done (no failure) or gives up (a sentence, which ends the job).
 
     ``generation``: the one that it has worked for; in another one it is not done. ``goes``: it leaves before
-    its last step, so what it has not done is for others.
+    its last step, so what it has not done is for others. ``clock``: the steps that it has done.
     """
 
     request: int
@@ -92,6 +92,7 @@ class LeaveReceived:
     failure: str = ""
     generation: int = 0
     goes: bool = False
+    clock: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,12 +227,9 @@ def task_of(
     if isinstance(plan, Exercise):
         task = plan.problem.task(plan.job.steps, machines)
         return replace(task, step=lambda rank: counted(plan.problem.step(rank)))
-    # Data are dealt to those who are there from the beginning. Whoever joins late works on the samples of one
-    # of those with the most steps once more.
-    longest = [rank for rank, steps in enumerate(plan.steps) if steps == max(plan.steps)]
-
-    def step(rank: int) -> Step[Any]:
-        own = rank if rank < len(plan.steps) else longest[rank % len(longest)]
-        return counted(plan.step(own))
-
-    return Task(plan.steps, step, plan.initial)
+    return Task(
+        plan.steps,
+        lambda rank: counted(plan.step(rank)),
+        plan.initial,
+        dealt_step=lambda rank, next_part: counted(plan.step(rank, next_part)),
+    )

@@ -101,7 +101,9 @@ class Simulation:
         workers = machines.workers + newcomers(world, machines)
         self._world, self._machines = world, machines
         most = max(spec.replicas_max, workers * machines.threads)
-        self._spec = replace(spec, replicas_max=most, samples=0, shares=())
+        self._spec = replace(spec, replicas_max=most)
+        if task.dealt_step is None:
+            self._spec = replace(self._spec, samples=0, shares=())
         self._heap = EventHeap()
         self._recorder = Recorder(trace_max) if trace_max else None
         self._steps: list[StepRecord] | None = [] if keep_steps else None

@@ -11,7 +11,7 @@ import numpy as np
 from paramserver.consistency import parse_consistency
 from paramserver.data import generator
 from paramserver.errors import RequestError
-from paramserver.events import JobSpec, TensorSpec
+from paramserver.events import Dealt, JobSpec, TensorSpec
 from paramserver.quantities import check_known, parse_number, parse_size
 from paramserver.sim.world import Machines
 from paramserver.training import Step
@@ -32,12 +32,15 @@ class Task:
         step: returns how a rank's gradients are made.
         initial: returns the first weights by key.
         bytes_in_all: what the weights weigh on the network and under the locks; None for what they are.
+        dealt_step: returns how a rank's gradients are made, given what says which part of an epoch it does
+            from a clock on; None where nothing is dealt out.
     """
 
     steps: tuple[int, ...]
     step: Callable[[int], Step[Any]]
     initial: Callable[[], Tensors]
     bytes_in_all: int | None = None
+    dealt_step: Callable[[int, Callable[[int], Dealt | None]], Step[Any]] | None = None
 
     def steps_of(self, rank: int) -> int:
         """Return the steps of a rank."""

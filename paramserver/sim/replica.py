@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 from paramserver import events as ev
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import Fault, JobError, RequestError
 from paramserver.quantities import NANOSECONDS
 from paramserver.session import Pulled, PullExchange, PushExchange, Session
 from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.diary import Diary
 from paramserver.sim.heap import EventHeap, Timer
+from paramserver.sim.parts import Parts
 from paramserver.sim.problems import Task
 from paramserver.sim.servers import Servers
 from paramserver.sim.toll import Computation, Toll
@@ -31,6 +32,10 @@ PATIENT_RETRY_SECONDS = 1.0
 """The same after all of those, where a server that is lost may come back."""
 
 _BEATING = ("training", "rejoining", "leaving", "left", "waiting")
+
+
+ASK_SECONDS = 0.25
+"""Between two questions of a newcomer whether there is something for it to do."""
 
 
 class Home(Protocol):
@@ -93,6 +98,8 @@ class VirtualReplica:
         self._compute: Computation | Timer | None = None
         self._received = 0
         self._calls: list[Call] = []
+        self._parts = Parts()
+        self._held: ev.Verdict | None = None  # while it is not known what to do next
         self._tally = Tally(servers.now)
 
     def __str__(self) -> str:
@@ -135,7 +142,7 @@ class VirtualReplica:
         """Return what a heartbeat says of it; None where there is nothing to say."""
         if self.replica is None or self.state not in _BEATING:
             return None
-        return ev.Beat(self.replica, self.clock, self._steps, self._tally.phase, self._counters())
+        return ev.Beat(self.replica, self.clock, self._parts.steps, self._tally.phase, self._counters())
 
     def heard(self, answer: ev.HeartbeatAnswered) -> None:
         """Take what a heartbeat's answer says."""
@@ -155,7 +162,7 @@ class VirtualReplica:
     def _end_life(self) -> None:
         self.diary.end(self._heap.now)
         self._life += 1
-        self._calls = []
+        self._calls, self._held = [], None
         if self._compute is not None:
             self._toll.cancel(self._compute)
 
@@ -217,6 +224,8 @@ class VirtualReplica:
                     self._hear_the_end()
             case ev.PullFenced(generation=generation):
                 self._fenced(generation)
+            case ev.Refused(fault=Fault.UNKNOWN) if isinstance(call.event, ev.PartAsked):
+                self._fenced()
             case ev.Refused(message=sentence):
                 self._refused(sentence)
             case ev.Unavailable():
@@ -266,8 +275,10 @@ class VirtualReplica:
             self._tally.begin_anew(granted.clock, rolled_back=is_newer)
         self.state, self.replica, self.clock = "training", granted.replica, granted.clock
         self._session = Session(granted)
-        self._steps = self._task.steps_of(granted.replica.rank)
-        if is_back and self.clock >= self._steps:
+        self._parts = Parts()
+        if not self._spec.samples:
+            self._parts.steps = self._task.steps_of(granted.replica.rank)
+        if is_back and not self._spec.samples and self.clock >= self._parts.steps:
             self._leave("")  # it had finished, and the weights that are there now have it all
             return
         if granted.sealed or granted.replica.rank:
@@ -286,11 +297,64 @@ class VirtualReplica:
 
     def _begin(self) -> None:
         assert self.replica is not None
+        if self._spec.samples:
+            self._ask_for_part(self.clock)
+            return
         step = self._task.step(self.replica.rank)
-        self._generator: Generator[Pull | Push, Any, None] = training(step, self._steps, self.clock)
+        self._generator: Generator[Pull | Push, Any, None] = training(step, self._parts.steps, self.clock)
         self._go_on(None)
 
+    def _ask_for_part(self, clock: int) -> None:
+        """Ask the coordinator what to do from a clock on."""
+        assert self.replica is not None
+        self._parts.asked = True
+        event = ev.PartAsked(0, self.replica, self._session.granted.generation, clock)
+        self._ask(COORDINATOR, event, 0, self._given)
+
+    def _given(self, call: Call, given: ev.PartGiven) -> None:
+        self._parts.asked = False
+        clock = call.event.clock
+        if given.generation != self._session.granted.generation:
+            self._fenced(given.generation)
+        elif given.waits and self.leaves_early:
+            self._leave("", goes=True)
+        elif given.waits:
+            self._tally.enter(ev.Phase.WAIT, self._servers.now)
+            pause = round(ASK_SECONDS * NANOSECONDS)
+            self._heap.at(self._heap.now + pause, self._ask_for_part_again, (self._life, clock))
+        else:
+            self._take_part(clock, given)
+
+    def _ask_for_part_again(self, question: tuple[int, int]) -> None:
+        life, clock = question
+        if life == self._life:
+            self._ask_for_part(clock)
+
+    def _take_part(self, clock: int, given: ev.PartGiven) -> None:
+        assert self.replica is not None
+        if self._parts.take(clock, given):
+            self._tally.enter(ev.Phase.IDLE, self._servers.now)
+            self.clock = max(self.clock, given.dealt.clock) if given.dealt is not None else self.clock
+            assert self._task.dealt_step is not None
+            step = self._task.dealt_step(self.replica.rank, self._parts.at)
+            self._generator = training(step, start_clock=self.clock)
+            self._go_on(None)
+        elif self._held is not None:
+            held, self._held = self._held, None
+            self._go_on(held)
+
+    def _is_over(self) -> bool:
+        """Say whether no step is left at the present clock."""
+        if self._spec.samples:
+            return self._parts.is_over(self.clock)
+        return self.clock == self._parts.steps
+
     def _go_on(self, answer: Pulled | ev.Verdict | None) -> None:
+        if self._spec.samples and isinstance(answer, ev.Verdict) and not self._parts.knows(self.clock):
+            self._held = answer  # until it is known what comes next
+            if not self._parts.asked:
+                self._ask_for_part(self.clock)
+            return
         try:
             asked = self._generator.send(answer)
         except StopIteration:
@@ -301,7 +365,7 @@ class VirtualReplica:
             if isinstance(asked, Push):
                 self._push(asked)
             elif self.leaves_early:
-                self._leave("")
+                self._leave("", goes=True)
             else:
                 self._pull(asked)
 
@@ -362,9 +426,11 @@ class VirtualReplica:
         self._pulled, self.clock = pulled, call.event.clock
         self.diary.pulled(heap.now, pulled, self._calls, call)
         tally.pulled(pulled.clock_gap, pulled.verdict)
-        if self.clock == self._steps:
+        if self._is_over():
             self._go_on(pulled)
             return
+        if self._spec.samples and (wanted := self._parts.to_ask(self.clock)) is not None:
+            self._ask_for_part(wanted)
         self.diary.compute(heap.now, self.clock)
         tally.enter(ev.Phase.COMPUTE, self._servers.now)
         duration = self._times.nanoseconds(self.clock, heap.now)
@@ -414,7 +480,7 @@ class VirtualReplica:
         self.clock += 1
         self._go_on(verdict)
 
-    def _leave(self, failure: str, state: str = "done") -> None:
+    def _leave(self, failure: str, state: str = "done", goes: bool = False) -> None:
         assert self.replica is not None
         self.failure = failure
         self._end_life()
@@ -422,10 +488,10 @@ class VirtualReplica:
         self._tally.lost()
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
         generation = self._session.granted.generation
-        event = ev.LeaveReceived(0, self.replica, self._counters(), failure, generation)
+        event = ev.LeaveReceived(0, self.replica, self._counters(), failure, generation, goes, self.clock)
 
         def left(call: Call, effect: Any) -> None:
-            if self._servers.recovers and not failure and state == "done":
+            if self._servers.recovers and not failure and not goes and state == "done":
                 self.state = "left"
             else:
                 self._stop(state)

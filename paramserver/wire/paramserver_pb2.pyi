@@ -451,12 +451,15 @@ class LeaveRequest(google.protobuf.message.Message):
     FAILURE_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     GOES_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """set by the client; empty: in good order; else a sentence, and the job ends with it"""
     generation: builtins.int
     """set by the client; from Join; if the weights were recovered since, it has not left"""
     goes: builtins.bool
     """set by the client; it leaves before its last step, and does not stay for the end"""
+    clock: builtins.int
+    """set by the client; its finished steps, if no heartbeat has said so"""
     @property
     def replica(self) -> global___Replica:
         """set by the client"""
@@ -473,9 +476,10 @@ class LeaveRequest(google.protobuf.message.Message):
         failure: builtins.str = ...,
         generation: builtins.int = ...,
         goes: builtins.bool = ...,
+        clock: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["counters", b"counters", "replica", b"replica"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["counters", b"counters", "failure", b"failure", "generation", b"generation", "goes", b"goes", "replica", b"replica"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "counters", b"counters", "failure", b"failure", "generation", b"generation", "goes", b"goes", "replica", b"replica"]) -> None: ...
 
 global___LeaveRequest = LeaveRequest
 

@@ -164,7 +164,12 @@ def decode_heartbeat_answer(message: pb.HeartbeatReply, request: int = 0) -> Hea
 
 
 def encode_leave(
-    replica: Replica, counters: Counters, failure: str = "", generation: int = 0, goes: bool = False
+    replica: Replica,
+    counters: Counters,
+    failure: str = "",
+    generation: int = 0,
+    goes: bool = False,
+    clock: int = 0,
 ) -> pb.LeaveRequest:
     """Return a leave's message."""
     return pb.LeaveRequest(
@@ -173,6 +178,7 @@ def encode_leave(
         failure=failure,
         generation=generation,
         goes=goes,
+        clock=clock,
     )
 
 
@@ -184,7 +190,8 @@ def decode_leave(message: pb.LeaveRequest, request: int) -> LeaveReceived:
     """
     replica, counters = decode_replica(message.replica), decode_counters(message.counters)
     generation = whole(message.generation, "generation")
-    return LeaveReceived(request, replica, counters, message.failure, generation, message.goes)
+    clock = whole(message.clock, "clock")
+    return LeaveReceived(request, replica, counters, message.failure, generation, message.goes, clock)
 
 
 def encode_score(score: Score) -> pb.ScoreRequest:

@@ -22,15 +22,16 @@ def digits():
     return load_workload(Job(epochs=1, batch=64, workers=2, threads=2, shards=2).resolved())
 
 
-def in_virtual_time(work, world, machines, **options):
-    task = Task(work.steps, work.step, work.initial)
+def in_virtual_time(work, world, machines, dealt_step=None, **options):
+    task = Task(work.steps, work.step, work.initial, dealt_step=dealt_step)
     return Simulation(world_from_mapping(world, "a test"), machines, work.spec, task, **options).run()
 
 
-def test_a_real_model_on_real_data_gets_the_bytes_of_the_plain_loop(digits):
+@pytest.mark.parametrize("deals", [False, True], ids=["by rank", "by the coordinator"])
+def test_a_real_model_on_real_data_gets_the_bytes_of_the_plain_loop(digits, deals):
     machines = Machines(servers=1, shards=2, workers=2, threads=2)
     world = {"compute": "lognormal:20ms,0.5 w1=x3", "network": LAN, "faults": "lose=1%", "seed": 3}
-    run = in_virtual_time(digits, world, machines)
+    run = in_virtual_time(digits, world, machines, dealt_step=digits.step if deals else None)
     spec = digits.spec
     [*_, last] = train_sequentially(
         parse_consistency(spec.consistency),
@@ -117,3 +118,25 @@ def test_a_lost_wake_up_is_found_and_not_waited_for(monkeypatch):
     monkeypatch.setattr(ParkingLot, "wake", lambda self, frontier: [])
     with pytest.raises(JobError, match=r"Nothing can happen any more.*worker0/0 training"):
         simulate("exponential:10ms", LAN, steps=10, consistency="ssp:1", step_timeout_seconds=20)
+
+
+@pytest.mark.parametrize("consistency", ["sync", "async", "ssp:1"])
+@pytest.mark.parametrize(
+    "faults", ["", "join=w2@50ms", "join=w2@50ms leave=w0@120ms", "crash=w1@70ms", "crash=w1@70ms+100ms"]
+)
+def test_every_sample_is_seen_whoever_comes_and_goes(consistency, faults):
+    job = Job(
+        workers=2,
+        threads=2,
+        batch=64,
+        epochs=3,
+        model="softmax",
+        consistency=consistency,
+        on_death="drop",
+        lease_seconds=0.06,
+    )
+    work = load_workload(job.resolved())
+    world = {"compute": "10ms", "network": "ideal", "faults": faults}
+    run = in_virtual_time(work, world, Machines(workers=2, threads=2, shards=2), dealt_step=work.step)
+    assert run.reason == ""
+    assert [(one.unseen, one.repeated) for one in run.status.visits] == [(0, 0)] * job.epochs
