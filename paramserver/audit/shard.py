@@ -58,7 +58,7 @@ class ShardAudit:
             JobError: a generation begins, of which the checkpoint would have to be known.
         """
         self._found = []
-        asked = set() if isinstance(event, ev.Order) else {event.request}
+        asked = set() if isinstance(event, ev.Order | ev.ReportsAsked) else {event.request}
         if isinstance(event, ev.Order):
             self._obey(event, effects)
         elif isinstance(event, ev.PullCancelled | ev.WaitAsked):

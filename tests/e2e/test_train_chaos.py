@@ -8,6 +8,8 @@ import sys
 import pytest
 from by_hand import ByHand
 
+pytestmark = pytest.mark.chaos
+
 FAULTS = "lose=10% duplicate=10% cut=5%"
 """Of requests and of replies; more than a tenth of the replies, a tenth of the requests, a twentieth cut."""
 

@@ -146,7 +146,7 @@ def test_the_trace_is_that_of_a_real_run_and_whole(real):
 
 
 def test_a_killed_worker_leaves_the_trace_of_the_others(launcher):
-    with launcher.start("--epochs", "1000000", "--trace", "--quiet") as process:
+    with launcher.start("--epochs", "1000000", "--max-restarts", "0", "--trace", "--quiet") as process:
         try:
             launcher.until(lambda: launcher.training() or process.poll() is not None)
             assert process.poll() is None, process.communicate()
