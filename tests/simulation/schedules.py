@@ -28,6 +28,10 @@ FAULTS = (
 """The kinds of trouble, one for each schedule in turn."""
 
 
+CELLS_MAX = 4_000
+"""So much is remembered of one universe, about 40 MB; then it is forgotten and begins anew."""
+
+
 class Schedules:
     """The row; what has been seen in one schedule is remembered for the next."""
 
@@ -40,8 +44,10 @@ class Schedules:
 
     def run(self, number: int) -> Walk:
         """Run one schedule."""
-        universe = self.universes[number % len(self.universes)]
-        return walk(universe, random.Random(number))
+        place = number % len(self.universes)
+        if len(self.universes[place].cells.things) > CELLS_MAX:
+            self.universes[place] = Universe(self.universes[place].scenario, answers_travel=False)
+        return walk(self.universes[place], random.Random(number))
 
     def first_found(self, most: int) -> tuple[int, str]:
         """Return how many schedules it takes until something is found, and what; or (0, "")."""
