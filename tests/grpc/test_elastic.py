@@ -189,7 +189,9 @@ def test_a_worker_whose_interpreter_is_stuck_for_less_than_half_a_lease_lives(se
     usleep = ctypes.PyDLL(None).usleep  # unlike CDLL, it keeps the lock
     stuck = slow(task, lambda clock: usleep(1_900_000) if clock < 3 else None)
     with Connection(server.address) as connection:
-        assert Running(connection, spec, stuck, 0).wait() is None
+        running = Running(connection, spec, stuck, 0)
+        connection.observe("eye", scores=True)  # so that the server stays when all is done
+        assert running.wait() is None
         members = finished(connection).members
     assert [(one.replica.incarnation, one.clock) for one in members] == [(1, one.steps) for one in members]
 
@@ -237,6 +239,7 @@ def test_a_replica_that_only_beats_is_dead_after_the_step_timeout(server: Server
     hanging = slow(task, lambda clock: free.wait(SECONDS) if clock == 1 else None)
     with Connection(server.address) as one, Connection(server.address) as two:
         hangs, runs = Running(one, spec, hanging, 0), Running(two, spec, task, 1)
+        two.observe("eye", scores=True)  # so that the server stays when all is done
         status = until(two, lambda status: Standing.DEAD in {one.standing for one in status.members})
         dead = {one.name for one in status.members if one.standing is Standing.DEAD}
         assert dead <= {"worker0/0", "worker0/1"}
