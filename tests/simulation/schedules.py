@@ -29,7 +29,7 @@ FAULTS = (
 
 
 CELLS_MAX = 4_000
-"""So much is remembered of one universe, about 40 MB; then it is forgotten and begins anew."""
+"""So much is remembered of one universe, about 60 MB; then it is forgotten and begins anew."""
 
 
 class Schedules:
