@@ -7,7 +7,7 @@ generation, and what was computed for an earlier one is void.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from paramserver.events import CaughtUp, Cut, JobRecord, JobSpec, Kept, OrderHandled, Replica
 
@@ -187,11 +187,22 @@ def kept(checkpoint: int, cuts: Collection[Cut]) -> Kept:
         checkpoint: its number.
         cuts: of every shard.
     """
-    clocks: dict[int, int] = {}
-    for cut in cuts:
-        for rank, clock in cut.clocks.items():
-            clocks[rank] = min(clock, clocks.get(rank, clock))
-    return Kept(checkpoint, max(cut.snapshot.rounds for cut in cuts), clocks)
+    rounds = max(cut.snapshot.rounds for cut in cuts)
+    return Kept(checkpoint, rounds, nearest_clocks(cut.clocks for cut in cuts))
+
+
+def nearest_clocks(shards: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Return every rank's smallest clock over the shards: the first step that some shard has not had.
+
+    Example:
+        >>> nearest_clocks([{0: 6, 1: 5}, {0: 4}])
+        {0: 4, 1: 5}
+    """
+    nearest: dict[int, int] = {}
+    for clocks in shards:
+        for rank, clock in clocks.items():
+            nearest[rank] = min(clock, nearest.get(rank, clock))
+    return nearest
 
 
 class Joins:

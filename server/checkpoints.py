@@ -10,6 +10,7 @@ from typing import Any
 
 from paramserver.errors import JobError, RequestError
 from paramserver.events import CheckpointFailed, CheckpointKept, Cut, CutMade, GenerationBegun, Kept
+from paramserver.recovery import nearest_clocks
 from paramserver.storage import checkpoint_folder, finish_checkpoint, read_cut, remove_old, write_cut
 from paramserver.wire import paramserver_pb2 as pb
 from server.coordination import CoordinatorHost
@@ -115,10 +116,7 @@ class Checkpoints:
         status = self._coordinator.status()
         assert status.job is not None, "there is no cut without a job"
         rounds = max(part.rounds for part in parts.values())
-        clocks: dict[int, int] = {}
-        for part in parts.values():
-            for rank, clock in part.clocks.items():
-                clocks[rank] = min(clock, clocks.get(rank, clock))
+        clocks = nearest_clocks(part.clocks for part in parts.values())
         files = [decode_file(part.file) for part in parts.values()]
         folder = checkpoint_folder(self._out, checkpoint)
         try:

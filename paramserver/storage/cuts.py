@@ -20,6 +20,7 @@ import numpy as np
 from paramserver.errors import RequestError
 from paramserver.events import Cut, JobSpec, Kept, Outcome, Slice, Snapshot, Verdict
 from paramserver.placement import slice_shape
+from paramserver.recovery import nearest_clocks
 from paramserver.storage.checkpoint import (
     SliceValues,
     check_file,
@@ -143,15 +144,12 @@ def read_kept(run: Path, checkpoint: int) -> Kept:
         RequestError: it is not finished, or not sound.
     """
     folder = checkpoint_folder(run, checkpoint)
-    clocks: dict[int, int] = {}
-    rounds = 0
+    notes = []
     for file in load_manifest(folder).files:
         with open_tensor_file(folder / file.name) as reader:
-            notes = _Notes(reader)
-        rounds = max(rounds, notes.rounds)
-        for rank, clock in notes.clocks.items():
-            clocks[rank] = min(clock, clocks.get(rank, clock))
-    return Kept(checkpoint, rounds, clocks)
+            notes.append(_Notes(reader))
+    rounds = max(one.rounds for one in notes)
+    return Kept(checkpoint, rounds, nearest_clocks(one.clocks for one in notes))
 
 
 def newest_checkpoint(run: Path) -> tuple[int, list[str]]:
