@@ -60,6 +60,11 @@ class Options:
         """Say whether a server that is lost can come back with what a checkpoint has."""
         return self.out is not None and not self.no_recovery
 
+    @property
+    def own_shards(self) -> range:
+        """The numbers of this server's shards."""
+        return range(self.server * self.shards, (self.server + 1) * self.shards)
+
 
 def read_options(arguments: list[str]) -> Options:
     """Read the command line.
