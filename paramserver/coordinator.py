@@ -153,6 +153,8 @@ class Coordinator:
                 effects = self._server_up(event, now)
             case ev.ServerLost():
                 effects = self._server_lost(event, now)
+            case ev.CheckpointWritten():
+                self._has_news, effects = True, []
             case ev.CheckpointKept():
                 effects = self._checkpoint_kept(event)
             case ev.CheckpointFailed():

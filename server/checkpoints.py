@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from paramserver.errors import JobError, RequestError
-from paramserver.events import CheckpointFailed, CheckpointKept, Cut, CutMade, GenerationBegun, Kept
+from paramserver.events import (
+    CheckpointFailed,
+    CheckpointKept,
+    CheckpointWritten,
+    Cut,
+    CutMade,
+    GenerationBegun,
+    Kept,
+)
 from paramserver.recovery import nearest_clocks
 from paramserver.storage import checkpoint_folder, finish_checkpoint, read_cut, remove_old, write_cut
 from paramserver.wire import paramserver_pb2 as pb
@@ -119,6 +127,7 @@ class Checkpoints:
         clocks = nearest_clocks(part.clocks for part in parts.values())
         files = [decode_file(part.file) for part in parts.values()]
         folder = checkpoint_folder(self._out, checkpoint)
+        self._coordinator.handle(CheckpointWritten())  # this returns when it has been written down
         try:
             await asyncio.to_thread(finish_checkpoint, folder, status.job, files, status.generation, rounds)
             await asyncio.to_thread(remove_old, self._out, checkpoint, self._keep)

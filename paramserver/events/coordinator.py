@@ -36,6 +36,14 @@ class ServerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointWritten:
+    """Every shard's cut of a checkpoint has been written, and it is about to become whole.
+
+    Whoever goes on from it has to know what was dealt to the replicas by then, so that is written down first.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointKept:
     """A checkpoint is whole and safe: every shard's cut of it has been written.
 
@@ -144,6 +152,7 @@ class TimerFired:
 CoordinatorEvent = (
     ServerRegistered
     | ServerLost
+    | CheckpointWritten
     | CheckpointKept
     | CheckpointFailed
     | JoinReceived

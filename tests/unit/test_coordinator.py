@@ -451,3 +451,15 @@ def test_an_observer_may_look_at_what_a_job_has_come_to_but_nobody_joins_it_any_
     [granted] = desk.ask(ev.JoinReceived, "evaluator", "1", None)
     assert isinstance(granted, ev.JoinGranted)
     assert isinstance(desk.join("late")[0], ev.Ended)
+
+
+def test_what_was_dealt_is_written_down_before_a_checkpoint_becomes_whole():
+    desk = Desk(replace(JOB, samples=20, batch=3, epochs=3))
+    desk.coordinator = Coordinator(1, 2, recovers=True)
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    desk.start()
+    for rank in (0, 1):
+        for clock in (0, 4):
+            desk.ask(ev.PartAsked, ev.Replica(rank, 1), 0, clock)
+    record = only(desk.tell(ev.CheckpointWritten()), ev.Remember).record
+    assert record.dealt.opened == 2
