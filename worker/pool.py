@@ -84,16 +84,16 @@ class Pool:
             JobError: something failed, or the pool was stopped; a sentence says what came first.
         """
         log.debug("Joining the job at %s.", self._connection.coordinator)
-        for name in self._names:
-            client = self._connection.join(name, self._spec, self._join_timeout_seconds, stays=True)
-            self._loops.append(ReplicaLoop(client, self._task, self._diary(name)))
-        ranks = ", ".join(str(loop.client.rank) for loop in self._loops)
-        log.info("Joined the job at %s as rank %s.", self._connection.coordinator, ranks)
-        seconds = self._loops[0].client.heartbeat_seconds
+        self._join(self._names[0])
+        seconds, self._running = self._loops[0].client.heartbeat_seconds, len(self._names)
+        # They begin with the first: the others' joins may take longer than a lease.
         with Heartbeats(
             self._connection, seconds, self._beats, self._heard, self._not_heard, self._patience()
         ) as self._heartbeats:
-            self._running = len(self._loops)
+            for name in self._names[1:]:
+                self._join(name)
+            ranks = ", ".join(str(loop.client.rank) for loop in self._loops)
+            log.info("Joined the job at %s as rank %s.", self._connection.coordinator, ranks)
             with self._changed:
                 asked_to_leave = self._asked_to_leave
             for loop, name in zip(self._loops, self._names, strict=True):
@@ -112,6 +112,10 @@ class Pool:
             raise JobError(self._failure)
         if not self._left_early and not self._asked_to_leave:
             log.info("All steps are done.")
+
+    def _join(self, name: str) -> None:
+        client = self._connection.join(name, self._spec, self._join_timeout_seconds, stays=True)
+        self._loops.append(ReplicaLoop(client, self._task, self._diary(name)))
 
     def _diary(self, name: str) -> tuple[ReplicaDiary, Callable[[], int]] | None:
         if self._trace is None:

@@ -101,8 +101,8 @@ class ReplicaLoop:
         try:
             while True:
                 try:
-                    if self._lives > 1 and self.client.clock >= self._steps:
-                        return None  # it had finished, and the weights that are there now have it all
+                    if self._had_finished():
+                        return None
                     if self.client.rank == 0 and not self.client.sealed:
                         self.client.initialise(self._task.initial())
                     return self._train()
@@ -161,6 +161,11 @@ class ReplicaLoop:
             batches = self._batches
         if batches is not None:
             batches.stop(reason)
+
+    def _had_finished(self) -> bool:
+        """Say whether it comes back to weights that have all that it had to do."""
+        # One that was fenced before it was told how much that is, has it all before it.
+        return self._lives > 1 and 0 < self._steps <= self.client.clock
 
     def _train(self) -> None:
         self._enter(Phase.WAIT)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from raw import SECONDS, ServerProcess
 
-from paramserver.client import Connection, Status
+from paramserver.client import Connection, ReplicaClient, Status
 from paramserver.consistency import parse_consistency
 from paramserver.data import Dataset
 from paramserver.datasets import Splits
 from paramserver.errors import JobError, RequestError
-from paramserver.events import JobSpec, JobStatus, Score
+from paramserver.events import Beat, JobSpec, JobStatus, PartGiven, Score, Standing
 from paramserver.job import Job
 from paramserver.models import Model, Trainable, build_model
 from paramserver.optim import build_optimizer
@@ -121,6 +121,36 @@ def test_two_workers_train_and_account_for_everything(server: ServerProcess, con
         assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task, steps_of))
 
 
+def test_a_replica_that_is_fenced_before_its_first_step_has_all_of_them_before_it(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replace(JOB, lease_seconds=1.0, on_death="restart")
+    spec, task = make_task(job, SPLITS, MODEL)
+    dead = threading.Event()
+    beats, next_part = Pool._beats, ReplicaClient.next_part
+
+    def some_beats(pool: Pool) -> list[Beat]:
+        return [beat for beat in beats(pool) if beat.replica.rank != 1 or dead.is_set()]
+
+    def late_part(client: ReplicaClient, clock: int) -> PartGiven:
+        if client.rank == 1 and not dead.is_set():
+            watch_until_dead(client.connection, 1)
+            dead.set()
+        return next_part(client, clock)
+
+    monkeypatch.setattr(Pool, "_beats", some_beats)
+    monkeypatch.setattr(ReplicaClient, "next_part", late_part)
+    with Connection(server.address) as one, Connection(server.address) as two:
+        running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
+        observer = one.observe("eye", scores=True)
+        assert [each.wait() for each in running] == [None, None]
+        status = finished(two)
+        final = observer.pull()
+    steps_of = Workload(job, SPLITS, MODEL).steps
+    assert totals(status, "gradients") == {"computed": sum(steps_of), "applied": sum(steps_of)}
+    assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task, steps_of))
+
+
 def in_one_loop(job: Job, spec: JobSpec, task: Task, steps: Sequence[int]) -> Tensors:
     """Return the weights that the sequential twin ends with."""
     optimizer = build_optimizer(job.optimizer, job.lr, job.schedule, spec.versions_total)
@@ -197,6 +227,12 @@ def test_a_pool_that_is_stopped_ends_while_it_waits_for_others(server: ServerPro
 def watch_until_waiting(connection: Connection) -> None:
     """Return once a replica waits for the others to join."""
     while not any(standing.statistics.parked for standing in connection.status().shards):
+        connection.pause(0.01)
+
+
+def watch_until_dead(connection: Connection, rank: int) -> None:
+    """Return once a replica's lease is over."""
+    while (job := connection.status().job) is None or job.members[rank].standing is not Standing.DEAD:
         connection.pause(0.01)
 
 
