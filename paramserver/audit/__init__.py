@@ -15,6 +15,8 @@ fence       an old incarnation changes nothing (Burrows 2006, section 2.4: seque
 order       orders are numbered without a gap, handled once each and reported
 answer      each request gets one answer, and the verdict says what became of the push
 samples     computed = applied + dropped + fenced + partial + lost, and each word is true on every shard
+generation  who goes back goes to one checkpoint, as it was made; what was applied since is void, and nothing
+            of it counts (Elnozahy et al. 2002, section 2)
 ==========  =============================================================================================
 """
 

@@ -15,6 +15,7 @@ PROPERTIES = (
     "order",
     "answer",
     "samples",
+    "generation",
 )
 """The names of what must hold; `paramserver.audit` says what each means."""
 

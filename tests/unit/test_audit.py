@@ -141,3 +141,116 @@ def test_properties_have_names_that_people_can_look_up():
     for name in PROPERTIES:
         assert f"\n{name} " in audit.__doc__
     assert str(Violation("once", "A sentence.")) == "once: A sentence."
+
+
+class TestGenerations:
+    """A shard goes back to its checkpoint, and its auditor with it."""
+
+    SPEC = ev.JobSpec((ev.TensorSpec("w", (2,)),), consistency="async", replicas=2, replicas_max=2)
+
+    def story(self):
+        """Two pushes, a checkpoint between them, and a generation that begins there."""
+        *begin, last = story()[:7]
+        second = replace(last, request=8, sequence=1, version=1)
+        shard = Shard(0)
+        events = [*begin, last, ev.CutOrdered(4, 0), ev.PullReceived(7, A, clock=1), second]
+        told = [(event, shard.handle(event, 0.0)) for event in events]
+        cut = next(effect.cut for _, effects in told for effect in effects if isinstance(effect, ev.CutMade))
+        members = (ev.Member(0, 1), ev.Member(1, 1))
+        back = ev.GenerationBegun(
+            9, 1, self.SPEC, (PART,), members, started=True, expected=2, checkpoint=0, cut=cut
+        )
+        return shard, told, back, second
+
+    def auditor(self, told):
+        auditor = ShardAudit(0)
+        assert [each for event, effects in told for each in auditor.observe(event, effects)] == []
+        return auditor
+
+    def test_what_was_applied_since_the_checkpoint_is_void(self):
+        shard, told, back, second = self.story()
+        auditor = self.auditor(told)
+        assert (auditor.version, auditor.applied[0]) == (2, {0, 1})
+        assert auditor.observe(back, shard.handle(back, 1.0)) == []
+        assert (auditor.version, auditor.generation, auditor.rolled_back) == (1, 1, 1)
+        assert auditor.applied[0] == {0}
+        for event in (
+            ev.PullReceived(20, A, generation=1, clock=1),
+            replace(second, request=21, generation=1),
+            replace(second, request=22, generation=1),  # once more: a duplicate
+            replace(second, request=23, generation=0, sequence=2),  # of the old generation: fenced
+        ):
+            assert auditor.observe(event, shard.handle(event, 1.0)) == []
+        assert auditor.applied[0] == {0, 1}
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            ({"snapshot": ev.Snapshot(2, 0, {PART: np.ones(2, np.float32)})}, "version 1 != 2"),
+            ({"clocks": {0: 2, 1: 0}}, "clock of replica 0 1 != 2"),
+            ({"verdicts": {}}, "verdict on replica 0"),
+        ],
+    )
+    def test_another_checkpoint_than_was_made_is_told(self, wrong, said):
+        shard, told, back, _ = self.story()
+        auditor = self.auditor(told)
+        back = replace(back, cut=replace(back.cut, **wrong))
+        [violation] = auditor.observe(back, shard.handle(back, 1.0))
+        assert violation.property == "generation"
+        assert said in violation.message
+
+    def test_a_gradient_of_an_older_generation_that_is_applied_is_told(self):
+        shard, told, back, second = self.story()
+        auditor = self.auditor(told)
+        auditor.observe(back, shard.handle(back, 1.0))
+        late = replace(second, request=21, generation=0)
+        found = auditor.observe(late, [ev.PushAnswered(21, ev.Verdict(ev.Outcome.APPLIED, 2))])
+        assert "fence" in {violation.property for violation in found}
+
+    def test_orders_may_be_skipped_where_a_generation_begins_and_nowhere_else(self):
+        _, told, back, _ = self.story()
+        auditor = self.auditor(told)
+        [skipped] = auditor.observe(ev.JobEnded(6, ""), [ev.Reported(ev.OrderHandled(0, 6))])
+        assert skipped.property == "order"
+        auditor = self.auditor(told)
+        [backward] = auditor.observe(replace(back, number=4), [ev.Reported(ev.OrderHandled(0, 4))])
+        assert backward.property == "order"
+
+    def test_an_auditor_can_begin_in_the_middle(self):
+        shard, _, back, second = self.story()
+        shard.handle(back, 1.0)
+        auditor = ShardAudit(0)
+        auditor.resume(shard.record())
+        for event in (
+            replace(second, request=21, generation=1),  # made of a read that came before
+            ev.PullReceived(22, A, generation=1, clock=2),
+        ):
+            assert auditor.observe(event, shard.handle(event, 1.0)) == []
+        assert auditor.version == 2
+        again = ev.PushAnswered(23, ev.Verdict(ev.Outcome.APPLIED, 3, staleness=1))
+        found = auditor.observe(replace(second, request=23, generation=1), [again])
+        assert "once" in {violation.property for violation in found}
+
+
+def test_a_generation_that_begins_elsewhere_than_at_the_newest_checkpoint():
+    spec = TestGenerations.SPEC
+    members = (ev.Member(0, 1), ev.Member(1, 1))
+
+    def begun(**other):
+        auditor = CoordinatorAudit(1, recovers=True)
+        auditor.observe(ev.ServerRegistered(0, "a", 1), [])
+        joined = ev.MembershipChanged(2, members, started=True, expected=2)
+        announced = ev.Ordered(ev.JobAnnounced(1, spec, (PART,)), 0)
+        auditor.observe(ev.JoinReceived(1, "a", "1", spec), [announced, ev.Ordered(joined)])
+        auditor.observe(ev.Staged(0, "a"), [ev.Ordered(ev.Sealed(3, "a")), ev.Ordered(ev.CutOrdered(4, 0))])
+        auditor.observe(ev.CheckpointKept(ev.Kept(0)), [])
+        assert auditor.observe(ev.ServerLost(0, "it ended."), []) == []
+        order = replace(
+            ev.GenerationBegun(5, 1, spec, (PART,), members, started=True, expected=2, checkpoint=0), **other
+        )
+        return auditor.observe(ev.ServerRegistered(0, "a", 1), [ev.Ordered(order, 0)])
+
+    assert begun() == []
+    assert [each.property for each in begun(checkpoint=1)] == ["generation"]
+    assert [each.property for each in begun(generation=2)] == ["generation"]
+    assert [each.property for each in begun(number=6)] == ["order"]
