@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,18 @@ from paramserver.events import (
     Kept,
 )
 from paramserver.recovery import nearest_clocks
-from paramserver.storage import checkpoint_folder, finish_checkpoint, read_cut, remove_old, write_cut
+from paramserver.storage import (
+    ShardFile,
+    checkpoint_folder,
+    finish_checkpoint,
+    read_cut,
+    remove_old,
+    write_cut,
+)
 from paramserver.wire import paramserver_pb2 as pb
 from server.coordination import CoordinatorHost
 from server.files import decode_file, encode_file
+from server.journal import ShardJournal
 
 log = logging.getLogger("server")
 
@@ -47,10 +55,18 @@ class CutKeeper:
         out: the run folder; None: nothing is kept.
         shards_total: of all servers.
         written: told what became of each cut, on the event loop.
+        journals: of the shards; a cut says where in them it was made.
     """
 
-    def __init__(self, out: Path | None, shards_total: int, written: Callable[[pb.CutWritten], None]) -> None:
+    def __init__(
+        self,
+        out: Path | None,
+        shards_total: int,
+        written: Callable[[pb.CutWritten], None],
+        journals: Mapping[int, ShardJournal],
+    ) -> None:
         self._out = out
+        self._journals = journals
         self._shards_total = shards_total
         self._written = written
         self._tasks = Tasks()
@@ -58,6 +74,22 @@ class CutKeeper:
     def keep(self, made: CutMade, generation: int) -> None:
         """Write a cut; returns at once."""
         self._tasks.begin(self._keep(made, generation))
+
+    def write(self, folder: Path, cut: Cut, generation: int, checkpoint: int) -> ShardFile:
+        """Write a cut; blocks until the disk has it.
+
+        Args:
+            folder: of the checkpoint.
+            cut: to be written.
+            generation: of the weights.
+            checkpoint: its number, or `FINAL_CUT`.
+
+        Raises:
+            JobError: the disk refuses.
+        """
+        journal = self._journals.get(cut.shard)
+        link = None if journal is None else journal.link(checkpoint)
+        return write_cut(folder, cut, self._shards_total, generation, link)
 
     async def read(self, order: GenerationBegun, shard: int) -> Cut:
         """Read what a shard was at the checkpoint that an order names.
@@ -80,7 +112,7 @@ class CutKeeper:
         else:
             try:
                 folder = checkpoint_folder(self._out, made.checkpoint)
-                file = await asyncio.to_thread(write_cut, folder, cut, self._shards_total, generation)
+                file = await asyncio.to_thread(self.write, folder, cut, generation, made.checkpoint)
                 message.file.CopyFrom(encode_file(file))
             except (JobError, RequestError) as error:
                 message.failure = str(error)

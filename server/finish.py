@@ -14,11 +14,12 @@ from pathlib import Path
 from paramserver.accounting import summarise
 from paramserver.errors import JobError, RequestError
 from paramserver.events import CheckpointKept, CutAsked, CutTaken, JobStatus
-from paramserver.storage import ShardFile, finish_checkpoint, load_manifest, write_cut, write_json
+from paramserver.storage import ShardFile, finish_checkpoint, load_manifest, write_json
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.status import encode_shards
 from server.coordination import CoordinatorHost
 from server.files import decode_file, encode_file
+from server.journal import FINAL_CUT
 from server.links import Links
 from server.requests import Requests
 from server.service import standings
@@ -39,18 +40,13 @@ HURRIED_FAREWELL_SECONDS = 1.5
 before a job has begun: whoever waits to join asks again within a second, and is to hear why it is in vain."""
 
 
-async def keep_shards(
-    out: Path | None, shards: Shards, requests: Requests, servers: int
-) -> pb.CheckpointWritten:
+async def keep_shards(out: Path | None, shards: Shards, requests: Requests) -> pb.CheckpointWritten:
     """Write this server's part of the final checkpoint, if there is a run folder, and say what is in it."""
     files: list[pb.ShardFile] = []
     failure = ""
     try:
         if out is not None:
-            files = [
-                encode_file(file)
-                for file in await _write_shards(out / CHECKPOINT, shards, requests, servers * len(shards))
-            ]
+            files = [encode_file(file) for file in await _write_shards(out / CHECKPOINT, shards, requests)]
     except (JobError, RequestError) as error:
         failure = str(error)
         log.error("The checkpoint could not be written. %s", error)
@@ -159,9 +155,7 @@ def _write_summary(out: Path, coordinator: CoordinatorHost, versions: Sequence[i
     write_json(out / SUMMARY, summary)
 
 
-async def _write_shards(
-    folder: Path, shards: Shards, requests: Requests, shards_total: int
-) -> list[ShardFile]:
+async def _write_shards(folder: Path, shards: Shards, requests: Requests) -> list[ShardFile]:
     """Write one file for each shard, one after the other, so that one copy at a time is in memory."""
     files = []
     for shard, _ in shards.holdings():
@@ -171,9 +165,8 @@ async def _write_shards(
             taken: CutTaken = await ticket.answer
         except RequestError:
             return []  # there never were any weights
-        files.append(
-            await asyncio.to_thread(write_cut, folder, taken.cut, shards_total, shards.generation(shard))
-        )
+        generation = shards.generation(shard)
+        files.append(await asyncio.to_thread(shards.keeper.write, folder, taken.cut, generation, FINAL_CUT))
     return files
 
 

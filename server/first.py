@@ -112,7 +112,7 @@ class FirstServer:
         while failure is None:
             reason = await self._watch()
             log.info("The job is over: %s", reason or "every replica has finished.")
-            own = await keep_shards(options.out, self._shards, self._requests, options.servers)
+            own = await keep_shards(options.out, self._shards, self._requests)
             finish = Finish(options.out, coordinator, self._links, options.score_grace_seconds)
             failure = await finish.run(reason, own)
             if failure is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from paramserver.errors import RequestError
 from paramserver.events import (
+    CutAsked,
     CutOrdered,
     GenerationBegun,
     JobAnnounced,
@@ -26,6 +27,7 @@ from paramserver.events import (
 )
 from paramserver.logs import fields
 from paramserver.shard import Shard
+from paramserver.storage import JournalLink
 from paramserver.storage.journal import Header, Piece, SegmentWriter, encode, is_recorded
 
 log = logging.getLogger("server")
@@ -35,6 +37,22 @@ LIGHT_SECONDS = 0.2
 
 SEGMENTS_KEPT = 8
 """A light journal is cut into so many segments; the oldest is removed where a new one has no room."""
+
+
+FINAL_CUT = -1
+"""In place of a checkpoint's number: that of the one which is made once the job has ended."""
+
+LINK_SECONDS = 5.0
+"""How long a cut waits for its link; a disk that takes longer for a light journal is not worth the wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Here the shard has made its cut of a checkpoint."""
+
+    checkpoint: int
+    pushes: Mapping[str, int]
+    staleness: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,11 @@ class ShardJournal:
         self._slices: dict[Slice, int] = {}
         self._bytes = 0  # of the records in the segment
         self._noted = 0  # records and segments so far
-        self._items: deque[_Begin | tuple[int, list[Piece]]] = deque()  # filled inside, emptied by the thread
+        # Filled inside, emptied by the thread.
+        self._items: deque[_Begin | _Mark | tuple[int, list[Piece]]] = deque()
+        self._linked = threading.Condition()
+        self._links: dict[int, JournalLink | None] = {}  # by checkpoint; guarded by _linked
+        self._stopped = False  # nothing is written any more; guarded by _linked
         self._synced = 0  # how many the disk has; set by the thread
         self._ended = False  # set once the disk has refused, or the journal is closed
         self._wake = threading.Event()
@@ -96,6 +118,8 @@ class ShardJournal:
             shard: as it is now.
         """
         if self._ended or not is_recorded(event):
+            if isinstance(event, CutAsked) and self._begun and not self._ended:
+                self._mark(FINAL_CUT, shard)
             return
         if isinstance(event, (JobAnnounced, GenerationBegun)):
             self._full = event.job.has_journal
@@ -108,11 +132,29 @@ class ShardJournal:
         self._bytes += sum(map(len, pieces))
         self._append((kind, pieces))
         if isinstance(event, CutOrdered):
+            self._mark(event.checkpoint, shard)
             self._begin(event.checkpoint, shard)
         elif self._bytes > self._segment_bytes and not self._full:
             self._begin(None, shard)
         if self._full:
             self._wake.set()
+
+    def link(self, checkpoint: int) -> JournalLink | None:
+        """Return where a cut was made, once the journal up to there has left this process.
+
+        Blocks until then, but not for long.
+
+        Args:
+            checkpoint: whose cut, or `FINAL_CUT`.
+
+        Returns:
+            The place; None where there is no journal.
+        """
+        with self._linked:
+            if checkpoint not in self._links:
+                return None
+            self._linked.wait_for(lambda: self._links[checkpoint] or self._stopped, LINK_SECONDS)
+            return self._links.pop(checkpoint)
 
     def resume(self, shard: Shard) -> None:
         """Go on with the journal of a shard that has been made anew from it.
@@ -140,7 +182,17 @@ class ShardJournal:
         self._begun, self._bytes = True, 0
         self._append(_Begin(header, dict(self._slices)))
 
-    def _append(self, item: _Begin | tuple[int, list[Piece]]) -> None:
+    def _mark(self, checkpoint: int, shard: Shard) -> None:
+        """Let the writing thread say where the journal is now."""
+        record = shard.record()
+        if record is None:
+            return
+        with self._linked:
+            self._links[checkpoint] = None
+        self._append(_Mark(checkpoint, record.pushes, record.staleness))
+        self._wake.set()
+
+    def _append(self, item: _Begin | _Mark | tuple[int, list[Piece]]) -> None:
         self._items.append(item)
         self._noted += 1
 
@@ -156,6 +208,10 @@ class ShardJournal:
             self._writer.close()
         except (OSError, RequestError) as error:
             self._refused(error)
+        finally:
+            with self._linked:
+                self._stopped = True
+                self._linked.notify_all()
 
     def _write(self) -> None:
         """Write and sync all that is there: one wait for the disk, however much it is."""
@@ -163,23 +219,33 @@ class ShardJournal:
         if not count:
             return
         frames: list[tuple[int, list[Piece]]] = []
+        links: dict[int, JournalLink] = {}
         for _ in range(count):
             item = self._items.popleft()
+            if isinstance(item, tuple):
+                frames.append(item)
+                continue
+            if frames:
+                self._writer.write(frames)
+            frames = []
             if isinstance(item, _Begin):
-                if frames:
-                    self._writer.write(frames)
-                frames = []
                 self._writer.begin(item.header, item.slices)
             else:
-                frames.append(item)
-        self._writer.write(frames)
+                place = self._writer.place
+                links[item.checkpoint] = JournalLink(*place, item.pushes, item.staleness)
+        if frames:
+            self._writer.write(frames)
         if self._full:
             self._writer.sync()
-            self._synced += count
-            self.released()
         else:
             self._writer.flush()
-            self._synced += count
+        if links:
+            with self._linked:
+                self._links |= links
+                self._linked.notify_all()
+        self._synced += count
+        if self._full:
+            self.released()
 
     def _refused(self, error: OSError | RequestError) -> None:
         why = str(error) if isinstance(error, RequestError) else error.strerror or str(error)

@@ -111,7 +111,7 @@ class LinkedServer:
             reason = shards.ended.result()
             shards.reopened.clear()
             log.info("The job is over: %s", reason or "every replica has finished.")
-            own = await keep_shards(options.out, shards, self._requests, options.servers)
+            own = await keep_shards(options.out, shards, self._requests)
             link.written(own)
             reopened = asyncio.create_task(shards.reopened.wait())
             await asyncio.wait(

@@ -110,7 +110,7 @@ class _Server:
             self._buffers,
             self._report,
             stops.fail,
-            CutKeeper(options.out, options.servers * options.shards, self._cut_written),
+            CutKeeper(options.out, options.servers * options.shards, self._cut_written, journals),
             self._trace,
             journals,
             back,

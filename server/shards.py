@@ -100,6 +100,7 @@ class Shards:
         returns: the server was here before, so whoever asks for its shards has to wait for a checkpoint.
 
     Attributes:
+        keeper: as given.
         ended: the reason of the job's end, once every shard has handled it; another future after `reopen`.
         reopened: set when a job that had ended goes on.
     """
@@ -128,7 +129,7 @@ class Shards:
         self._requests = requests
         self._report = report
         self._fail = fail
-        self._keeper = keeper
+        self.keeper = keeper
         self._returns = returns
         self._holdings: dict[int, Holding] = {}
         self._held_back: dict[int, list[Order]] = {}  # while a shard's cut is being read
@@ -246,7 +247,7 @@ class Shards:
     async def _restore(self, shard: int, order: GenerationBegun) -> None:
         """Bring a shard the order with its cut, and then what came after."""
         try:
-            cut = await self._keeper.read(order, shard)
+            cut = await self.keeper.read(order, shard)
         except RequestError as error:
             self._fail(f"Shard {shard} cannot go on from checkpoint {order.checkpoint}. {error}")
             return
@@ -302,7 +303,7 @@ class Shards:
                 self._report(effect.report)
                 self._note_end(effect.report)
             case CutMade():
-                self._keeper.keep(effect, self.generation(effect.cut.shard))
+                self.keeper.keep(effect, self.generation(effect.cut.shard))
             case Broken():
                 self._broken(effect)
             case _:

@@ -8,6 +8,7 @@ from paramserver.storage.checkpoint import (
     write_manifest,
     write_shard,
 )
+from paramserver.storage.cut_notes import CutNotes, JournalLink, read_notes
 from paramserver.storage.cuts import (
     CHECKPOINTS,
     checkpoint_folder,
@@ -36,6 +37,8 @@ __all__ = [
     "COORDINATOR",
     "MANIFEST",
     "Checkpoint",
+    "CutNotes",
+    "JournalLink",
     "Manifest",
     "MetricsWriter",
     "RunFolder",
@@ -54,6 +57,7 @@ __all__ = [
     "read_job_record",
     "read_kept",
     "read_metrics",
+    "read_notes",
     "remove_old",
     "reopen_run_folder",
     "replacing",

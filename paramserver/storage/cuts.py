@@ -7,18 +7,15 @@ with another number of shards.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from paramserver.errors import RequestError
-from paramserver.events import Cut, JobSpec, Kept, Outcome, Slice, Snapshot, Verdict
+from paramserver.events import Cut, JobSpec, Kept, Slice, Snapshot, Verdict
 from paramserver.placement import slice_shape
 from paramserver.recovery import nearest_clocks
 from paramserver.storage.checkpoint import (
@@ -29,6 +26,7 @@ from paramserver.storage.checkpoint import (
     write_manifest,
     write_shard,
 )
+from paramserver.storage.cut_notes import CutNotes, JournalLink, notes_of
 from paramserver.storage.manifest import MANIFEST, Manifest, ShardFile, load_manifest
 from paramserver.storage.tensor_file import TensorReader, open_tensor_file
 from paramserver.types import Array, Shapes
@@ -46,7 +44,9 @@ def checkpoint_folder(run: Path, checkpoint: int) -> Path:
     return run / CHECKPOINTS / f"{checkpoint:06d}"
 
 
-def write_cut(folder: Path, cut: Cut, shards: int, generation: int) -> ShardFile:
+def write_cut(
+    folder: Path, cut: Cut, shards: int, generation: int, link: JournalLink | None = None
+) -> ShardFile:
     """Write one shard's cut.
 
     Args:
@@ -54,6 +54,7 @@ def write_cut(folder: Path, cut: Cut, shards: int, generation: int) -> ShardFile
         cut: what to write; its arrays must not change until this returns.
         shards: how many there are in the job.
         generation: of the job's weights.
+        link: where in its journal the shard made it; None where there is no journal.
 
     Raises:
         JobError: the disk refuses.
@@ -61,16 +62,9 @@ def write_cut(folder: Path, cut: Cut, shards: int, generation: int) -> ShardFile
     items = [
         SliceValues(part, values, cut.state.get(part, {})) for part, values in cut.snapshot.values.items()
     ]
-    verdicts = {
-        rank: [sequence, asdict(verdict) | {"outcome": verdict.outcome.value}]
-        for rank, (sequence, verdict) in cut.verdicts.items()
-    }
-    notes = {
-        "rounds": str(cut.snapshot.rounds),
-        "clocks": json.dumps(dict(cut.clocks)),
-        "verdicts": json.dumps(verdicts),
-    }
-    return write_shard(folder, cut.shard, shards, items, cut.snapshot.version, generation, notes)
+    return write_shard(
+        folder, cut.shard, shards, items, cut.snapshot.version, generation, notes_of(cut, link)
+    )
 
 
 def finish_checkpoint(
@@ -125,7 +119,7 @@ def read_cut(folder: Path, shard: int, slices: Sequence[Slice]) -> Cut:
             for file, reader in zip(sources, readers, strict=True):
                 for piece in file.slices:
                     _copy(piece, part, reader, shapes, values[part], state[part])
-        notes = [_Notes(reader) for reader in readers]
+        notes = [CutNotes(reader) for reader in readers]
     clocks: dict[int, int] = {}
     verdicts: dict[int, tuple[int, Verdict]] = {}
     for one in notes:
@@ -147,7 +141,7 @@ def read_kept(run: Path, checkpoint: int) -> Kept:
     notes = []
     for file in load_manifest(folder).files:
         with open_tensor_file(folder / file.name) as reader:
-            notes.append(_Notes(reader))
+            notes.append(CutNotes(reader))
     rounds = max(one.rounds for one in notes)
     return Kept(checkpoint, rounds, nearest_clocks(one.clocks for one in notes))
 
@@ -210,26 +204,6 @@ def remove_old(run: Path, newest: int, keep: int) -> None:
             # Its manifest first: what is left of it after a crash is then no checkpoint.
             (checkpoint_folder(run, number) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(checkpoint_folder(run, number), ignore_errors=True)
-
-
-class _Notes:
-    """What a shard's file says beside its tensors."""
-
-    def __init__(self, reader: TensorReader) -> None:
-        try:
-            self.rounds = int(reader.metadata["rounds"])
-            clocks: Mapping[str, int] = json.loads(reader.metadata["clocks"])
-            verdicts: Mapping[str, Any] = json.loads(reader.metadata["verdicts"])
-            self.clocks = {int(rank): int(clock) for rank, clock in clocks.items()}
-            self.verdicts = {
-                int(rank): (int(sequence), Verdict(**(told | {"outcome": Outcome(told["outcome"])})))
-                for rank, (sequence, told) in verdicts.items()
-            }
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise RequestError(
-                f"{reader.path} does not say where its shard's replicas were ({error!r}), so no job can go "
-                "on from it."
-            ) from None
 
 
 def _numbers(run: Path) -> list[int]:

@@ -48,9 +48,14 @@ class Frames:
 
 
 class FrameDigest:
-    """The running SHA-256 over the heads of a file's frames."""
+    """The running SHA-256 over the heads of a file's frames.
+
+    Attributes:
+        frames: how many there have been.
+    """
 
     def __init__(self) -> None:
+        self.frames = 0
         self._sha256 = hashlib.sha256()
 
     def frame(self, kind: int, pieces: Sequence[Piece]) -> bytes:
@@ -62,6 +67,7 @@ class FrameDigest:
         """
         head = pack_head(kind, pieces)
         self._sha256.update(head)
+        self.frames += 1
         return head
 
     def digest(self) -> bytes:
@@ -78,11 +84,12 @@ def pack_head(kind: int, pieces: Iterable[Piece]) -> bytes:
     return _HEAD.pack(length, crc, kind)
 
 
-def read_frames(data: bytes | memoryview) -> Frames:
+def read_frames(data: bytes | memoryview, frames_max: int | None = None) -> Frames:
     """Read a file's bytes up to the first thing that is not sound.
 
     Args:
         data: of the whole file.
+        frames_max: reading ends after so many frames; None: it does not.
     """
     view = memoryview(data)
     sha256 = hashlib.sha256()
@@ -90,7 +97,7 @@ def read_frames(data: bytes | memoryview) -> Frames:
     if bytes(view[: len(MAGIC)]) != MAGIC:
         return Frames((), 0, sha256.digest(), "it does not begin as a journal does")
     begin, torn = len(MAGIC), ""
-    while begin < len(view):
+    while begin < len(view) and (frames_max is None or len(frames) < frames_max):
         head = view[begin : begin + _HEAD.size]
         if len(head) < _HEAD.size:
             torn = f"byte {begin} begins a frame whose head is cut off"

@@ -79,6 +79,11 @@ class SegmentWriter:
                 self._file.write(piece)
         self._dirty = True
 
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """The present segment, how many frames it has, and their digest in hexadecimal."""
+        return self._segment, self._digest.frames, self._digest.digest().hex()
+
     def flush(self) -> None:
         """Give the system what was written: it survives this process, but not a loss of power."""
         if self._file is not None and self._dirty:
