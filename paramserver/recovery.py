@@ -191,6 +191,22 @@ def kept(checkpoint: int, cuts: Collection[Cut]) -> Kept:
     return Kept(checkpoint, rounds, nearest_clocks(cut.clocks for cut in cuts))
 
 
+def is_void(record: JobRecord, checkpoint: int, generation: int) -> bool:
+    """Say whether a checkpoint that is whole is void for a coordinator that comes back.
+
+    The newest one that is whole need not be written down as such: the coordinator may have ended in between.
+    But one of an earlier generation never will be: while it became whole a server was lost, and the job has
+    gone on from the one before.
+
+    Args:
+        record: what the coordinator has written down.
+        checkpoint: its number.
+        generation: of its weights.
+    """
+    newest = -1 if record.kept is None else record.kept.checkpoint
+    return checkpoint > newest and generation < record.generation
+
+
 def nearest_clocks(shards: Iterable[Mapping[int, int]]) -> dict[int, int]:
     """Return every rank's smallest clock over the shards: the first step that some shard has not had.
 

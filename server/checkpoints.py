@@ -16,6 +16,7 @@ from paramserver.events import (
     Cut,
     CutMade,
     GenerationBegun,
+    JobRecord,
     Kept,
 )
 from paramserver.recovery import nearest_clocks
@@ -26,6 +27,7 @@ from paramserver.storage import (
     read_cut,
     remove_old,
     write_cut,
+    write_job_record,
 )
 from paramserver.wire import paramserver_pb2 as pb
 from server.coordination import CoordinatorHost
@@ -134,22 +136,37 @@ class Checkpoints:
         self._coordinator = coordinator
         self._shards_total = shards_total
         self._keep = keep
-        self._parts: dict[int, dict[int, pb.CutWritten]] = {}
+        # By generation and number: a number may be given again by a coordinator that has come back.
+        self._parts: dict[tuple[int, int], dict[int, pb.CutWritten]] = {}
+        self._kept: Kept | None = None
         self._tasks = Tasks()
+
+    def remember(self, record: JobRecord) -> None:
+        """Write down what the coordinator says; then the checkpoints before its newest are not needed.
+
+        No sooner: one that became whole while a server was lost never becomes the newest.
+
+        Raises:
+            JobError: the disk refuses.
+        """
+        write_job_record(self._out, record)
+        if record.kept is not None and record.kept != self._kept:
+            self._kept = record.kept
+            self._tasks.begin(self._remove_old(record.kept.checkpoint))
 
     def take(self, part: pb.CutWritten) -> None:
         """Take what became of one shard's cut; the last one finishes the checkpoint."""
         generation = self._coordinator.status().generation
         if part.failure:
-            self._parts.pop(part.checkpoint, None)
+            self._parts.pop((generation, part.checkpoint), None)
             self._coordinator.handle(CheckpointFailed(part.checkpoint, part.failure))
             return
         if part.file.generation != generation:
             return  # it was under way when a newer generation began
-        parts = self._parts.setdefault(part.checkpoint, {})
+        parts = self._parts.setdefault((generation, part.checkpoint), {})
         parts[part.shard] = part
         if len(parts) == self._shards_total:
-            del self._parts[part.checkpoint]
+            del self._parts[generation, part.checkpoint]
             self._tasks.begin(self._finish(part.checkpoint, parts))
 
     async def _finish(self, checkpoint: int, parts: dict[int, pb.CutWritten]) -> None:
@@ -162,9 +179,14 @@ class Checkpoints:
         self._coordinator.handle(CheckpointWritten())  # this returns when it has been written down
         try:
             await asyncio.to_thread(finish_checkpoint, folder, status.job, files, status.generation, rounds)
-            await asyncio.to_thread(remove_old, self._out, checkpoint, self._keep)
         except (JobError, RequestError) as error:
             self._coordinator.handle(CheckpointFailed(checkpoint, str(error)))
             return
         log.debug("Checkpoint %d is in %s.", checkpoint, folder)
         self._coordinator.handle(CheckpointKept(Kept(checkpoint, rounds, clocks)))
+
+    async def _remove_old(self, newest: int) -> None:
+        try:
+            await asyncio.to_thread(remove_old, self._out, newest, self._keep)
+        except OSError as error:
+            log.warning("Checkpoints before %d cannot be removed: %s.", newest, error.strerror or error)

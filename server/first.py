@@ -6,7 +6,6 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,6 +13,7 @@ import grpc
 from paramserver.coordinator import Coordinator
 from paramserver.events import EndAsked, Report, ServerRegistered
 from paramserver.storage import (
+    checkpoints_begun,
     has_checkpoint,
     has_job_record,
     newest_checkpoint,
@@ -21,7 +21,6 @@ from paramserver.storage import (
     read_kept,
     resumed,
     seconds_trained,
-    write_job_record,
     write_text,
 )
 from paramserver.storage.journal import read_decisions
@@ -175,10 +174,11 @@ class FirstServer:
         if decided is not None or (options.recover and has_job_record(out)):
             record, orders = decided or (read_job_record(out), [])
             if decided is None or has_checkpoint(out):
-                number, problems = newest_checkpoint(out)
+                number, problems = newest_checkpoint(out, record)
                 for problem in problems:
                     log.warning("%s", problem)
-                record = replace(record, kept=read_kept(out, number), cuts=max(record.cuts, number + 1))
+                cuts = max(record.cuts, checkpoints_begun(out))
+                record = replace(record, kept=read_kept(out, number), cuts=cuts)
             seconds = seconds_trained(out, record, goes_on=not options.resume)
             if seconds:
                 host.began_at = self._loop.time() - seconds
@@ -189,6 +189,6 @@ class FirstServer:
             if decided is not None:
                 journal.begin(record, orders)
                 host.resume()
-        host.remember = partial(write_job_record, out)
         total = options.servers * options.shards
         self._checkpoints = Checkpoints(out, host, total, options.checkpoint_keep)
+        host.remember = self._checkpoints.remember

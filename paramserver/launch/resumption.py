@@ -36,7 +36,7 @@ def reopen(run: Path, plan: Plan, reporter: Reporter) -> RunFolder:
     folder = reopen_run_folder(run)
     try:
         _check(folder, plan)
-        number, problems = newest_checkpoint(run)
+        number, problems = newest_checkpoint(run, read_job_record(run))
         kept = read_kept(run, number)
     except BaseException:
         folder.close()

@@ -7,15 +7,17 @@ under way then concerns weights that are void, so it is dropped by comparing epo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from paramserver import events as ev
 from paramserver.recovery import kept
-from paramserver.sim.heap import EventHeap
+from paramserver.sim.heap import Action, EventHeap
 from paramserver.sim.network import Network
 from paramserver.sim.shards import VirtualShard
 from paramserver.types import Array
 
-Tell = Callable[[ev.CheckpointKept, int], object]
+Tell = Callable[[ev.CheckpointWritten | ev.CheckpointKept, int], object]
 
 
 class Checkpoints:
@@ -26,7 +28,8 @@ class Checkpoints:
         network: what writing and reading cost.
         shards: how many there are.
         between: returns the latency between a server and the coordinator, in nanoseconds.
-        tell: tells the coordinator what is kept; takes the epoch in which it was.
+        tell: tells the coordinator what is written and what is kept; takes the epoch in which it was.
+        do: lets the coordinator's process do something, as soon as it can.
 
     Attributes:
         record: what the coordinator has written down; None before there is anything.
@@ -34,13 +37,20 @@ class Checkpoints:
     """
 
     def __init__(
-        self, heap: EventHeap, network: Network, shards: int, between: Callable[[int], int], tell: Tell
+        self,
+        heap: EventHeap,
+        network: Network,
+        shards: int,
+        between: Callable[[int], int],
+        tell: Tell,
+        do: Callable[[Action, Any], object],
     ) -> None:
         self.record: ev.JobRecord | None = None
         self.epoch = 0
         self._heap, self._network, self._shards = heap, network, shards
-        self._between, self._tell = between, tell
+        self._between, self._tell, self._do = between, tell, do
         self._cuts: dict[int, dict[int, ev.Cut]] = {}  # of each checkpoint, by shard
+        self._manifests: set[int] = set()  # of checkpoints that are whole on disk
         self._finals: set[int] = set()  # shards whose final weights are written
 
     @property
@@ -48,12 +58,21 @@ class Checkpoints:
         """Say whether there is something that a coordinator could go on from."""
         return self.record is not None and self.record.kept is not None
 
+    def found(self) -> ev.JobRecord:
+        """Return what a coordinator that comes back finds: what was written down, and the checkpoints."""
+        record = self.record
+        assert record is not None
+        number = max(self._manifests)
+        cuts = max(record.cuts, *(each + 1 for each in self._cuts))
+        return replace(record, kept=kept(number, self._cuts[number].values()), cuts=cuts)
+
     def remember(self, record: ev.JobRecord) -> None:
         """Write down what the coordinator says; what is older than its checkpoint goes."""
         self.record = record
         if record.kept is not None:
             newest = record.kept.checkpoint
             self._cuts = {number: cuts for number, cuts in self._cuts.items() if number >= newest}
+            self._manifests.intersection_update(self._cuts)
 
     def end_epoch(self) -> None:
         """Note that a server has ended."""
@@ -66,6 +85,7 @@ class Checkpoints:
         kept = self.record.kept if self.record is not None else None
         assert kept is not None, "a generation begins from a checkpoint"
         self._cuts = {kept.checkpoint: self._cuts[kept.checkpoint]}
+        self._manifests = {kept.checkpoint}
 
     def cost_ns(self, shard: VirtualShard, cut: ev.Cut) -> int:
         """Return how long it takes to write or read a cut."""
@@ -91,13 +111,18 @@ class Checkpoints:
         shard, made, epoch = written
         if epoch == self.epoch:
             self._cuts.setdefault(made.checkpoint, {})[shard.index] = made.cut
-            self._heap.at(self._heap.now + self._between(shard.server), self._heard, (made.checkpoint, epoch))
+            when = self._heap.now + self._between(shard.server)
+            self._heap.at(when, self._hear, (made.checkpoint, epoch))
+
+    def _hear(self, heard: tuple[int, int]) -> None:
+        self._do(self._heard, heard)
 
     def _heard(self, heard: tuple[int, int]) -> None:
         """Write the manifest of a checkpoint once the coordinator has heard of all its cuts."""
         checkpoint, epoch = heard
         cuts = self._cuts.get(checkpoint, {})
         if epoch == self.epoch and len(cuts) == self._shards:
+            self._tell(ev.CheckpointWritten(), epoch)
             when = self._heap.now + (self._network.checkpoint_ns or 0)
             self._heap.at(when, self._whole, (checkpoint, epoch))
 
@@ -105,6 +130,7 @@ class Checkpoints:
         checkpoint, epoch = whole
         cuts = self._cuts.get(checkpoint, {})
         if epoch == self.epoch and len(cuts) == self._shards:
+            self._manifests.add(checkpoint)
             self._tell(ev.CheckpointKept(kept(checkpoint, cuts.values())), epoch)
 
     def _final_written(self, written: tuple[int, int]) -> None:

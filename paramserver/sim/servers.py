@@ -80,7 +80,10 @@ class Servers:
         self._coordinator = self._new_coordinator()
         self.processes = [Process(heap) for _ in range(machines.servers)]
         self.outages = Outages(self)
-        self.checkpoints = Checkpoints(heap, world.network, len(sizes), self.between, self._tell_kept)
+        first = self.processes[0]
+        self.checkpoints = Checkpoints(
+            heap, world.network, len(sizes), self.between, self._tell_kept, first.do
+        )
         self.shards = [
             VirtualShard(
                 index,
@@ -186,10 +189,8 @@ class Servers:
 
     def restore(self) -> None:
         """Let another coordinator go on with what is written down."""
-        record = self.checkpoints.record
-        assert record is not None
         self._coordinator = self._new_coordinator()
-        self._coordinator.restore(record, self.now)
+        self._coordinator.restore(self.checkpoints.found(), self.now)
 
     def give_up(self, reason: str) -> None:
         """End the job, since there is no coordinator that could."""
@@ -354,15 +355,15 @@ class Servers:
         if self.outages.arrives(parcel):
             self.processes[0].do(self.tell, parcel.content)
 
-    def _tell_kept(self, kept: ev.CheckpointKept, epoch: int) -> None:
-        self.processes[0].do(self._hear_kept, (kept, epoch))
+    def _tell_kept(self, news: ev.CheckpointWritten | ev.CheckpointKept, epoch: int) -> None:
+        self.processes[0].do(self._hear_kept, (news, epoch))
 
-    def _hear_kept(self, told: tuple[ev.CheckpointKept, int]) -> None:
-        kept, epoch = told
+    def _hear_kept(self, told: tuple[ev.CheckpointWritten | ev.CheckpointKept, int]) -> None:
+        news, epoch = told
         if epoch != self.checkpoints.epoch or not self.processes[0].is_up:
             return
-        self.tell(kept)
-        if kept.kept is None:
+        self.tell(news)
+        if isinstance(news, ev.CheckpointKept) and news.kept is None:
             self.ended = ""
             self.on_end()
 

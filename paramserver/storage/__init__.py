@@ -12,6 +12,7 @@ from paramserver.storage.cut_notes import CutNotes, JournalLink, read_notes
 from paramserver.storage.cuts import (
     CHECKPOINTS,
     checkpoint_folder,
+    checkpoints_begun,
     finish_checkpoint,
     has_checkpoint,
     newest_checkpoint,
@@ -45,6 +46,7 @@ __all__ = [
     "ShardFile",
     "SliceValues",
     "checkpoint_folder",
+    "checkpoints_begun",
     "create_run_folder",
     "finish_checkpoint",
     "has_checkpoint",

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from paramserver.errors import RequestError
-from paramserver.events import Cut, JobSpec, Kept, Slice, Snapshot, Verdict
+from paramserver.events import Cut, JobRecord, JobSpec, Kept, Slice, Snapshot, Verdict
 from paramserver.placement import slice_shape
-from paramserver.recovery import nearest_clocks
+from paramserver.recovery import is_void, nearest_clocks
 from paramserver.storage.checkpoint import (
     SliceValues,
     check_file,
@@ -146,8 +146,12 @@ def read_kept(run: Path, checkpoint: int) -> Kept:
     return Kept(checkpoint, rounds, nearest_clocks(one.clocks for one in notes))
 
 
-def newest_checkpoint(run: Path) -> tuple[int, list[str]]:
+def newest_checkpoint(run: Path, record: JobRecord | None = None) -> tuple[int, list[str]]:
     """Find the newest checkpoint of a run that is whole.
+
+    Args:
+        run: the run folder.
+        record: what its coordinator has written down, by which some may be void; None to take any.
 
     Returns:
         Its number, and of each newer one a sentence why it cannot be used.
@@ -161,7 +165,10 @@ def newest_checkpoint(run: Path) -> tuple[int, list[str]]:
         if not (folder / MANIFEST).exists():
             continue  # it was never finished
         try:
-            for file in load_manifest(folder).files:
+            manifest = load_manifest(folder)
+            if record is not None and is_void(record, number, manifest.generation):
+                continue
+            for file in manifest.files:
                 check_file(folder, file)
         except RequestError as error:
             problems.append(str(error))
@@ -178,6 +185,11 @@ def has_checkpoint(run: Path) -> bool:
     except RequestError:
         return False
     return True
+
+
+def checkpoints_begun(run: Path) -> int:
+    """Return how many checkpoints of a run were begun, by the number of the newest, whole or not."""
+    return max(_numbers(run), default=-1) + 1
 
 
 def oldest_checkpoint(run: Path) -> int | None:

@@ -24,6 +24,7 @@ from paramserver.placement import place, rows
 from paramserver.storage import (
     MetricsWriter,
     checkpoint_folder,
+    checkpoints_begun,
     finish_checkpoint,
     newest_checkpoint,
     read_cut,
@@ -115,6 +116,18 @@ def test_the_newest_whole_checkpoint_is_found_and_old_ones_are_removed(tmp_path)
     remove_old(tmp_path, 2, keep=2)
     left = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
     assert left == ["000001", "000002", "000003", "000004"]
+
+
+def test_what_became_whole_while_a_server_was_lost_is_none_to_go_on_from(tmp_path):
+    for number in range(3):
+        write(tmp_path, number, generation=1)
+    # As generation 1 ended, 2 was being finished; the job went on from 1.
+    assert newest_checkpoint(tmp_path, replace(RECORD, generation=2, kept=Kept(1))) == (1, [])
+    assert newest_checkpoint(tmp_path, replace(RECORD, generation=2, kept=Kept(2))) == (2, [])
+    # The coordinator ended before it could say that 2 is whole.
+    assert newest_checkpoint(tmp_path, replace(RECORD, generation=1, kept=Kept(1))) == (2, [])
+    checkpoint_folder(tmp_path, 7).mkdir()
+    assert checkpoints_begun(tmp_path) == 8, "its number is not given again"
 
 
 def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
