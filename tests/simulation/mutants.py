@@ -8,7 +8,8 @@ import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from paramserver import consistency, coordinator, membership, parking, roll, rounds, session, shard, weights
+from paramserver import consistency, membership, parking, roll, rounds, session, shard, weights
+from paramserver.coordinator import joining, presence, progress
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Mutant:
 
 
 def _users(module):
-    core = (coordinator, membership, parking, roll, rounds, session, shard, weights, consistency)
+    core = (membership, parking, roll, rounds, session, shard, weights, consistency)
     return [other for other in core if other is not module]
 
 
-S, C, R, M = shard.Shard, coordinator.Coordinator, roll.Roll, membership.Membership
+S, R, M = shard.Shard, roll.Roll, membership.Membership
 
 MUTANTS = [
     Mutant("a reader is let in one clock too early", consistency.Consistency, "needs",
@@ -102,14 +103,14 @@ MUTANTS = [
            "self._contributed.clear()", "pass"),
     Mutant("a refused gradient is in the round", rounds.Rounds, "close",
            "if rank not in self._refused", "if True"),
-    Mutant("a restart begins at its furthest clock", C, "_announced",
+    Mutant("a restart begins at its furthest clock", joining, "note_announced",
            "max(clocks) if job.members.member(replica.rank).late else min(clocks)", "max(clocks)"),
-    Mutant("a round is ordered twice", C, "_close_round",
-           "effects.append(ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks)))",
-           "effects += [ev.Ordered(ev.RoundClosed(self._orders, closed.number, closed.ranks))] * 2"),
-    Mutant("a death closes no round", C, "_expire",
-           "return effects + self._close_round(job, now) + self._end_if_done(job)",
-           "return effects + self._end_if_done(job)"),
-    Mutant("weights are sealed when one shard has them", C, "_staged",
-           "if len(shards) < self._shards:", "if not shards:"),
+    Mutant("a round is ordered twice", progress, "close_round",
+           "effects.append(ev.Ordered(ev.RoundClosed(state.next_order(), closed.number, closed.ranks)))",
+           "effects += [ev.Ordered(ev.RoundClosed(state.next_order(), closed.number, closed.ranks))] * 2"),
+    Mutant("a death closes no round", presence, "expire",
+           "return effects + progress.close_round(state, job, now) + progress.end_if_done(state, job)",
+           "return effects + progress.end_if_done(state, job)"),
+    Mutant("weights are sealed when one shard has them", progress, "note_staged",
+           "if len(shards) < state.shards:", "if not shards:"),
 ]  # fmt: skip

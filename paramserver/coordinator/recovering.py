@@ -1,0 +1,117 @@
+"""Servers that are lost and come back: going on where the job was, or from a checkpoint.
+
+Where every server knows again what it was, as its journal has it, the job goes on where it was. Else all
+shards go back to the newest checkpoint that is whole, under a new generation.
+"""
+
+from __future__ import annotations
+
+from paramserver import events as ev
+from paramserver.coordinator import joining, progress
+from paramserver.coordinator.state import CoordinatorState, Effects, JobState
+from paramserver.recovery import Joins
+from paramserver.rounds import Rounds
+
+
+def lose_server(state: CoordinatorState, event: ev.ServerLost, now: float) -> Effects:
+    """Wait for a server that is lost, or end the job where nothing could be gone on from."""
+    job, what = state.job, f"Server {event.server} was lost: {event.reason}"
+    if not state.recovers:
+        return state.end(what)
+    state.servers.pop(event.server, None)
+    if job is None or state.ended or (state.ended is not None and state.is_final_kept):
+        return []
+    if not (job.recovery.can_begin or state.has_journal):
+        return state.end(f"{what} There was no checkpoint yet.")
+    if not job.recovery.lose(event.server, now):
+        restarts = job.spec.restarts_max
+        return state.end(f"The job gave up: server {event.server} needed more than {restarts} restarts.")
+    state.has_gap = state.has_gap or job.recovery.is_going_back
+    if not state.has_journal:
+        state.ended = None
+    state.wake_at = None
+    return [ev.Noted(f"{what} The job waits {job.patience_seconds:g} s for it to come back.")]
+
+
+def find_server(state: CoordinatorState, event: ev.ServerRegistered, now: float) -> Effects:
+    """Take a server in; with the last one that was lost, the job goes on."""
+    state.servers[event.server] = event
+    job = state.job
+    if job is None:
+        return []
+    missed = state.log.missing(event.orders) if event.orders is not None else None
+    effects: Effects = list(missed or [])
+    if not job.recovery.find(event.server):
+        state.has_gap = state.has_gap or (missed is None and job.recovery.is_interrupted)
+        return effects
+    has_gap, state.has_gap = state.has_gap or missed is None, False
+    if not has_gap:
+        return effects + _resume(state, job, now)
+    if state.ended is not None:
+        return effects
+    if not job.recovery.can_begin:
+        return state.end(f"Server {event.server} came back without its journal, and had no checkpoint.")
+    return _begin_generation(state, job, now)
+
+
+def _resume(state: CoordinatorState, job: JobState, now: float) -> Effects:
+    """Go on where the job was: the servers that were away know again what they were."""
+    all_there = job.recovery.resume(state.log.last_reported())
+    job.members.grant_fresh_leases(now + state.grace_seconds)
+    state.grace_seconds, state.has_news = 0.0, True
+    note = ev.Noted("All servers are there. The job goes on where it was.")
+    return [note, *(go_on(state, job, now) if all_there else [])]
+
+
+def _begin_generation(state: CoordinatorState, job: JobState, now: float) -> Effects:
+    """Go back to the newest checkpoint, and tell every shard what it has to be."""
+    order = state.next_order()
+    kept = job.recovery.begin(order)
+    clocks = kept.clocks
+    if job.rule.gathers:  # what was gathered of the open round is void
+        clocks = {rank: min(clock, kept.rounds) for rank, clock in clocks.items()}
+    job.dealing.lose(job.rounds_closed)
+    job.members.revive(clocks, now, state.grace_seconds)
+    state.grace_seconds, state.has_news = 0.0, True
+    job.rounds = Rounds(job.rule, state.shards, kept.rounds)
+    waiting = job.joins.take_all()
+    job.joins = Joins(state.shards)
+    for request, replica in waiting:
+        job.joins.hold(request, replica)
+    generation = job.recovery.generation
+    where = f"from checkpoint {kept.checkpoint}, as generation {generation}"
+    effects: Effects = [ev.Noted(f"All servers are there. The job goes on {where}.")]
+    for shard in range(state.shards):
+        begun = ev.GenerationBegun(
+            order,
+            generation,
+            job.spec,
+            job.slices(shard),
+            job.members.members(),
+            job.members.started,
+            job.spec.replicas,
+            kept.checkpoint,
+        )
+        effects.append(ev.Ordered(begun, shard))
+    return effects
+
+
+def go_on(state: CoordinatorState, job: JobState, now: float) -> Effects:
+    """Answer those who waited for the job to go on everywhere."""
+    here = {member.rank: job.recovery.clocks(member.rank) for member in job.members.members()}
+    if job.recovery.goes_back:
+        job.dealing.roll_back({rank: min(clocks) for rank, clocks in here.items() if clocks})
+    for member in job.members.members():
+        replica = ev.Replica(member.rank, member.incarnation)
+        clocks = here[member.rank]
+        # Whoever has come since waits for the order that announces it.
+        if clocks and not job.joins.knows(replica):
+            furthest = member.late and not job.recovery.goes_back
+            job.joins.begins(replica, max(clocks) if furthest else min(clocks))
+    effects: Effects = []
+    for request, replica in job.joins.take_held():
+        clock = job.joins.repeat(request, replica)
+        if clock is not None:
+            effects.append(joining.grant(state, job, request, replica, clock))
+    effects += joining.admit(state, job)
+    return effects + progress.close_round(state, job, now) + progress.end_if_done(state, job)
