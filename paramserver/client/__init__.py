@@ -16,18 +16,20 @@ Example, of a whole replica::
             replica.pull(steps)
         replica.leave()
 
-``channels`` knows addresses, deadlines and how errors become sentences; ``transfers`` moves tensors;
-``connection`` is what programs call; ``heartbeats`` is the thread that says that a replica is alive;
-``own_loop`` and ``observing`` put these together for a person's own loop: ``connect`` and ``observe``.
+``channels`` knows addresses, deadlines and how errors become sentences; ``transfers`` and ``reading`` move
+tensors; ``connection`` and ``clients`` are what programs call, before they have joined and after;
+``heartbeats`` is the thread that says that a replica is alive; ``own_loop`` and ``observing`` put these
+together for a person's own loop: ``connect`` and ``observe``.
 """
 
 from paramserver.client.channels import Limits
+from paramserver.client.clients import ObserverClient, ReplicaClient
 from paramserver.client.connected import ConnectedReplica
-from paramserver.client.connection import Connection, ObserverClient, ReplicaClient, Status
+from paramserver.client.connection import Connection, Status
 from paramserver.client.heartbeats import Heartbeats
 from paramserver.client.observing import Observer, observe
 from paramserver.client.own_loop import connect
-from paramserver.client.transfers import FencedError
+from paramserver.client.reading import FencedError
 
 __all__ = [
     "ConnectedReplica",

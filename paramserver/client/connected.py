@@ -16,9 +16,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from paramserver.client.connection import ReplicaClient
+from paramserver.client.clients import ReplicaClient
 from paramserver.client.heartbeats import Heartbeats
-from paramserver.client.transfers import FencedError, OnWaiting
+from paramserver.client.reading import FencedError, OnWaiting
 from paramserver.errors import Fault, JobError, RequestError
 from paramserver.events import (
     Beat,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from paramserver.client.connection import Connection, ObserverClient
+from paramserver.client.clients import ObserverClient
+from paramserver.client.connection import Connection
 from paramserver.client.own_loop import check_address
 from paramserver.events import JobSpec
 from paramserver.security import read_access
