@@ -14,6 +14,7 @@ import numpy as np
 
 from paramserver.errors import RequestError
 from paramserver.events import Slice, TensorSpec
+from paramserver.rows import Gradient, Gradients, RowGradient, RowIndices
 from paramserver.types import Array, Tensors
 
 BYTES_PER_ELEMENT = 4
@@ -96,6 +97,37 @@ def split(tensors: Tensors, slices: Iterable[Slice]) -> dict[Slice, Array]:
 def rows(tensor: Array, part: Slice) -> Array:
     """Return a view of one slice's rows of its tensor."""
     return tensor[part.row_begin : part.row_end] if tensor.ndim else tensor
+
+
+def split_gradients(gradients: Gradients, slices: Iterable[Slice]) -> dict[Slice, Gradient]:
+    """Return each slice's part of gradients: a view of an array, or the rows that lie in the slice."""
+    parts: dict[Slice, Gradient] = {}
+    for part in slices:
+        gradient = gradients[part.key]
+        if isinstance(gradient, RowGradient):
+            begin, end = rows_between(gradient.indices, part)
+            shape = slice_shape(gradient.shape, part)
+            parts[part] = RowGradient(slice_indices(gradient.indices, part), gradient.rows[begin:end], shape)
+        else:
+            parts[part] = rows(gradient, part)
+    return parts
+
+
+def slice_indices(indices: RowIndices, part: Slice) -> RowIndices:
+    """Return those indices that lie in a slice, counted from its first row.
+
+    Args:
+        indices: of rows of the tensor, ``(n,) int64``, ascending.
+        part: the slice.
+    """
+    begin, end = rows_between(indices, part)
+    return indices[begin:end] - part.row_begin
+
+
+def rows_between(indices: RowIndices, part: Slice) -> tuple[int, int]:
+    """Return where in ascending indices those of a slice begin and end."""
+    begin, end = np.searchsorted(indices, (part.row_begin, part.row_end))
+    return int(begin), int(end)
 
 
 def join(shapes: Mapping[str, tuple[int, ...]], values: Mapping[Slice, Array]) -> dict[str, Array]:

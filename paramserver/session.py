@@ -7,7 +7,7 @@ both drive it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from paramserver import events as ev
 from paramserver.errors import Fault, JobError, RequestError, did_you_mean
-from paramserver.placement import rows, slice_shape, split
-from paramserver.rows import Gradient, Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
-from paramserver.types import Array, Empty, Shapes, Tensors, empty
+from paramserver.placement import rows, rows_between, slice_indices, slice_shape, split, split_gradients
+from paramserver.rows import Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
+from paramserver.types import Array, Empty, Tensors, empty
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -69,7 +69,7 @@ class PullExchange:
         """Return the view into which a slice's values belong: of its shape, or of the rows asked for."""
         values = self._values[part.key]
         if part.key in self._rows:
-            begin, end = _between(self._rows[part.key], part)
+            begin, end = rows_between(self._rows[part.key], part)
             return values[begin:end]
         return rows(values, part)
 
@@ -240,7 +240,7 @@ class Session:
                 sequence,
                 self.versions[shard],
                 0 if refusal else samples,
-                {} if refusal else _split_gradients(gradients, self.slices(shard), self.shapes),
+                {} if refusal else split_gradients(gradients, self.slices(shard)),
                 refusal,
             )
             for shard in range(self.shards)
@@ -266,7 +266,7 @@ class Session:
                 raise RequestError(f"The tensor '{key}' is no table, so it has to be pulled whole.")
             check_indices(f"The rows of '{key}' to be pulled", indices, self.shapes[key])
         return [
-            {part: _rows_of(rows[part.key], part) for part in self.slices(shard) if part.key in rows}
+            {part: slice_indices(rows[part.key], part) for part in self.slices(shard) if part.key in rows}
             for shard in range(self.shards)
         ]
 
@@ -321,34 +321,6 @@ def assemble_verdict(verdicts: list[ev.Verdict]) -> ev.Verdict:
         fenced = [verdict for verdict in verdicts if verdict.outcome is ev.Outcome.FENCED]
         return replace(fenced[0], clock=min(verdict.clock for verdict in fenced))
     return replace(verdicts[0], duplicate=duplicate)
-
-
-def _split_gradients(
-    gradients: Gradients, slices: Iterable[ev.Slice], shapes: Shapes
-) -> dict[ev.Slice, Gradient]:
-    """Return each slice's part: a view of an array, or the rows that lie in the slice."""
-    parts: dict[ev.Slice, Gradient] = {}
-    for part in slices:
-        gradient = gradients[part.key]
-        if isinstance(gradient, RowGradient):
-            begin, end = _between(gradient.indices, part)
-            indices, shape = _rows_of(gradient.indices, part), slice_shape(shapes[part.key], part)
-            parts[part] = RowGradient(indices, gradient.rows[begin:end], shape)
-        else:
-            parts[part] = rows(gradient, part)
-    return parts
-
-
-def _rows_of(indices: RowIndices, part: ev.Slice) -> RowIndices:
-    """Return those indices that lie in a slice, counted from its first row."""
-    begin, end = _between(indices, part)
-    return indices[begin:end] - part.row_begin
-
-
-def _between(indices: RowIndices, part: ev.Slice) -> tuple[int, int]:
-    """Return where in ascending indices those of a slice begin and end."""
-    begin, end = np.searchsorted(indices, (part.row_begin, part.row_end))
-    return int(begin), int(end)
 
 
 def _not_finite(tensors: Gradients, largest: float = FLOAT32_MAX) -> str:
