@@ -160,10 +160,11 @@ class Shards:
         return len(self._lanes)
 
     def check(self, shard: int) -> None:
-        """Refuse the number of a shard that is not here.
+        """Refuse the number of a shard that is not here, or is not what it was before its server ended.
 
         Raises:
             RequestError: ``UNKNOWN``.
+            JobError: ``UNAVAILABLE``; whoever asks again is answered later.
         """
         last = self.first + len(self._lanes) - 1
         if not self.first <= shard <= last:
@@ -172,16 +173,17 @@ class Shards:
                 f"Shard {shard} is not on this server, which owns {own}. Use the addresses that Join gave.",
                 Fault.UNKNOWN,
             )
+        if shard not in self._holdings and self._returns:
+            raise JobError("This server has come back, and is waiting for its weights.", Failure.UNAVAILABLE)
 
     def holding(self, shard: int) -> Holding:
         """Return what a shard owns.
 
         Raises:
             RequestError: there is no such shard here, or no job yet.
+            JobError: it has come back, and waits for its weights.
         """
         self.check(shard)
-        if shard not in self._holdings and self._returns:
-            raise JobError("This server has come back, and is waiting for its weights.", Failure.UNAVAILABLE)
         if shard not in self._holdings:
             raise RequestError("There is no job here yet. Join first.", Fault.PRECONDITION)
         return self._holdings[shard]
@@ -198,10 +200,13 @@ class Shards:
             return
         if order.number <= self._ordered.get(shard, 0):
             return  # it has been sent again, and was here before
-        if isinstance(order, GenerationBegun) and order.cut is None:
-            self._held_back[shard] = []
-            self._tasks.begin(self._restore(shard, order))
-            return
+        if isinstance(order, GenerationBegun):
+            if order.cut is None and order.checkpoint is not None:
+                self._held_back[shard] = []
+                self._tasks.begin(self._restore(shard, order))
+                return
+            self._generations[shard] = order.generation
+            self.reopen()
         if isinstance(order, JobAnnounced | GenerationBegun):
             self._holdings[shard] = Holding.of(order.job, order.slices)
         self._ordered[shard] = order.number

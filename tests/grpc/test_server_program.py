@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
+import grpc
 import pytest
 from raw import JOB, SECONDS, RawReplica, ServerProcess, two_servers, wait_serving
 
@@ -161,3 +163,16 @@ def test_blas_threads_are_one_unless_the_user_says_otherwise() -> None:
             check=True,
         )
         assert done.stdout.strip() == expected
+
+
+def test_who_asks_a_server_that_has_come_back_too_soon_asks_again(tmp_path: Path) -> None:
+    # Before the coordinator has told it what it was, it knows no replica.
+    coordinator = ("--servers", "2", "--out", str(tmp_path))
+    other = ("--server", "1", *coordinator, "--recover")
+    with ServerProcess(*coordinator) as first, ServerProcess(*other, "--coordinator", first.address) as back:
+        wait_serving(back)
+        request = pb.PullRequest(shard=1, replica=pb.Replica(rank=0, incarnation=1), clock=3)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(back.stub.Pull(request, timeout=SECONDS))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "has come back, and is waiting for its weights" in str(refused.value.details())
