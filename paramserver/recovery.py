@@ -1,8 +1,8 @@
 """Checkpoints of a job, and what becomes of it when a server is lost.
 
 Every shard makes its cut of a checkpoint at one place in the order of orders. When a server is lost, the job
-waits for it to come back; then all shards go on from the newest checkpoint that is whole, under a new
-generation, and what was computed for an earlier one is void.
+waits for it to come back; then all shards go on from the newest checkpoint that is whole, or begin anew where
+there is none yet, under a new generation, and what was computed for an earlier one is void.
 """
 
 from __future__ import annotations
@@ -76,10 +76,12 @@ class Recovery:
         self.kept, self._under_way = kept, None
         return True
 
-    def fail(self, checkpoint: int) -> None:
-        """Note that a checkpoint could not be written."""
-        if checkpoint == self._under_way:
-            self._under_way = None
+    def fail(self, checkpoint: int) -> bool:
+        """Note that a checkpoint could not be written; return False if nobody waits for it any more."""
+        if checkpoint != self._under_way:
+            return False
+        self._under_way = None
+        return True
 
     # -------------------------------------------------------------------------------- losses, generations
 
@@ -97,11 +99,6 @@ class Recovery:
     def is_going_back(self) -> bool:
         """Say whether some shard has not begun the newest generation."""
         return self.goes_back and bool(self._behind)
-
-    @property
-    def can_begin(self) -> bool:
-        """Say whether there is something to go on from."""
-        return self.kept is not None
 
     def lose(self, server: int, now: float) -> bool:
         """Note the loss of a server; return False if it has been lost more often than the job allows."""
@@ -131,16 +128,16 @@ class Recovery:
         """Return when the first lost server is overdue; None where none is lost."""
         return min(self._lost.values(), default=0.0) + seconds if self._lost else None
 
-    def begin(self, order: int) -> Kept:
-        """Begin a generation with this order, and return what it goes on from."""
-        assert self.kept is not None
+    def begin(self, order: int) -> Kept | None:
+        """Begin a generation with this order, and return what it goes on from; None: it begins anew."""
         self.generation += 1
         self._order, self._behind, self._clocks = order, set(range(self._shards)), {}
         self.goes_back = True
         self._reached.clear()
         self._away.clear()
-        self._cut_updates = self.kept.rounds or sum(self.kept.clocks.values())
-        return self.kept
+        kept = self.kept
+        self._cut_updates = 0 if kept is None else kept.rounds or sum(kept.clocks.values())
+        return kept
 
     def resume(self, order: int) -> bool:
         """Go on where the job was, once the shards of the servers that were away have come to this order.

@@ -180,8 +180,9 @@ class Shard:
         return [*effects, ev.Reported(ev.OrderHandled(self.index, order.number, clocks))]
 
     def _begin_generation(self, order: ev.GenerationBegun) -> Effects:
-        """Become what the shard was at a checkpoint; whoever waits here has to begin anew."""
-        if order.cut is None:
+        """Become what the shard was at a checkpoint, or at first; whoever waits here has to begin anew."""
+        cut = order.cut
+        if cut is None and order.checkpoint is not None:
             raise AssertionError(f"Generation {order.generation} came to shard {self.index} without its cut.")
         waiting = self._parked.empty()
         self._orders, self._ended = order.number, None
@@ -189,8 +190,11 @@ class Shard:
         self._round.clear()
         self._announce(order.job, order.slices)
         weights, rule = self._known_weights(), self._known_rule()
-        weights.restore(order.cut)
-        clocks, verdicts = dict(order.cut.clocks), dict(order.cut.verdicts)
+        clocks: dict[int, int] = {}
+        verdicts: dict[int, tuple[int, ev.Verdict]] = {}
+        if cut is not None:
+            weights.restore(cut)
+            clocks, verdicts = dict(cut.clocks), dict(cut.verdicts)
         if rule.gathers:  # the open round is gathered anew
             clocks = {rank: min(clock, weights.rounds) for rank, clock in clocks.items()}
             verdicts = {rank: last for rank, last in verdicts.items() if last[0] < weights.rounds}

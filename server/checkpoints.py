@@ -101,6 +101,7 @@ class CutKeeper:
         """
         if self._out is None:
             raise RequestError("This server has no --out, so it has kept no checkpoint to go on from.")
+        assert order.checkpoint is not None, "who begins anew has nothing to read"
         folder = checkpoint_folder(self._out, order.checkpoint)
         return await asyncio.to_thread(read_cut, folder, shard, order.slices)
 

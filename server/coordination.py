@@ -17,6 +17,7 @@ from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError
 from paramserver.events import (
     NOBODY,
+    CheckpointFailed,
     CheckpointKept,
     CoordinatorEffect,
     CoordinatorEvent,
@@ -107,6 +108,7 @@ class CoordinatorHost:
         self._started = self._sealed = False
         self._recovers = recovers
         self._tells_the_end = False
+        self._is_mute = False  # what it had to remember could not be written, so nobody may hear of it
         self._staying: set[str] = set()  # names of replicas that stay after they have left
 
     def connect(self, server: int, sink: OrderSink) -> None:
@@ -215,6 +217,8 @@ class CoordinatorHost:
         while self._outbox and (self._journal is None or self._outbox[0][0] <= self._journal.synced):
             _, event, effects = self._outbox.popleft()
             for effect in effects:
+                if self._is_mute:
+                    return
                 self._carry_out(effect)
             self._watch(event)
 
@@ -235,6 +239,7 @@ class CoordinatorHost:
                 try:
                     self.remember(replace(effect.record, seconds=seconds))
                 except JobError as error:
+                    self._is_mute = True
                     self._fail(str(error))
             case _:
                 self._requests.settle(effect.request, effect)
@@ -253,7 +258,7 @@ class CoordinatorHost:
             case HeartbeatReceived():
                 if self.ended_at is not None and self._tells_the_end:
                     self.told.update(beat.replica for beat in event.beats)
-            case CheckpointKept(kept=None):
+            case CheckpointKept(kept=None) | CheckpointFailed(checkpoint=None):
                 self._tells_the_end = True
             case ServerLost() if self.ended_at is not None and not self.status().ended:
                 self.ended_at = None
@@ -264,8 +269,8 @@ class CoordinatorHost:
         if self._started and self._sealed and self.began_at is None:
             self.began_at = self._loop.time()
         if isinstance(order, GenerationBegun):
-            self._started, self._sealed = order.started, True
-            if order.started and self.began_at is None:
+            self._started, self._sealed = order.started, order.checkpoint is not None
+            if self._started and self._sealed and self.began_at is None:
                 self.began_at = self._loop.time()
         if isinstance(order, JobEnded):
             self.ended_at = self._loop.time()

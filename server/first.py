@@ -173,7 +173,7 @@ class FirstServer:
         decided = read_decisions(out) if options.recover else None
         if decided is not None or (options.recover and has_job_record(out)):
             record, orders = decided or (read_job_record(out), [])
-            if decided is None or has_checkpoint(out):
+            if record.kept is not None or has_checkpoint(out, record):
                 number, problems = newest_checkpoint(out, record)
                 for problem in problems:
                     log.warning("%s", problem)

@@ -256,8 +256,6 @@ class Shards:
         except RequestError as error:
             self._fail(f"Shard {shard} cannot go on from checkpoint {order.checkpoint}. {error}")
             return
-        self._generations[shard] = order.generation
-        self.reopen()
         later = self._held_back.pop(shard)
         self.order(shard - self.first, replace(order, cut=cut))
         for each in later:

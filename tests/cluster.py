@@ -151,7 +151,7 @@ class Cluster:
     def deliver_order(self, shard: int) -> None:
         """Bring the oldest order of a shard to it."""
         order = self.orders[shard].popleft()
-        if isinstance(order, ev.GenerationBegun):
+        if isinstance(order, ev.GenerationBegun) and order.checkpoint is not None:
             order = replace(order, cut=self.cuts[order.checkpoint][shard])
         self._route_shard(shard, order)
 

@@ -139,9 +139,10 @@ class ReplicaLoop:
                 raise ReplacedError(str(error)) from error
             raise
         self._lives += 1
+        rolled_back = self.client.granted.generation > before
+        self._has_initialised = self._has_initialised and not rolled_back
         with self._lock:
             self._clock = self.client.clock
-            rolled_back = self.client.granted.generation > before
             self._tally.begin_anew(self.client.clock, rolled_back=rolled_back)
         replica, clock = self.client.replica, self.client.clock
         log.info("Replica %d, incarnation %d, goes on at clock %d.", replica.rank, replica.incarnation, clock)

@@ -244,6 +244,7 @@ class CoordinatorAudit:
                 self._say("fence", f"replica {member.rank} goes back to incarnation {member.incarnation}")
         self.generation = order.generation
         self.rounds = self._interruption.rounds_kept
+        self._sealed = order.checkpoint is not None
         self._members = {member.rank: member for member in order.members}
         self.started = order.started
         self._dead.clear()

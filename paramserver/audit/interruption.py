@@ -87,8 +87,8 @@ class Interruption:
         elif kept.checkpoint == self._under_way:
             self._kept, self._under_way = kept, None
 
-    def fail(self, checkpoint: int) -> None:
-        """Note that a checkpoint could not be kept."""
+    def fail(self, checkpoint: int | None) -> None:
+        """Note that a checkpoint could not be kept; None: the one after the job's end."""
         if checkpoint == self._under_way:
             self._under_way = None
 

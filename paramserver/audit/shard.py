@@ -149,14 +149,16 @@ class ShardAudit:
         self._bound = staleness_bound(job.consistency, job.replicas)
 
     def _go_back(self, order: ev.GenerationBegun) -> None:
-        """Become what the shard was when it made its cut; what was applied since then is void."""
+        """Become what the shard was when it made its cut, or at first; what was applied since is void."""
         if order.generation <= self.generation:
             self._say("generation", f"generation {order.generation} begins after {self.generation}")
         cut = order.cut
-        if cut is None:
+        if order.checkpoint is None:
+            cut = ev.Cut(self.index, ev.Snapshot(0, 0, {}), {}, {}, {})
+        elif cut is None:
             self._say("generation", f"generation {order.generation} begins without a cut")
             return
-        if order.slices == self._slices:  # else it is put together of other shards' cuts
+        elif order.slices == self._slices:  # else it is put together of other shards' cuts
             self._check_cut(cut, order.checkpoint)
         self._know(order.job, order.slices)
         self.generation = order.generation
@@ -173,7 +175,7 @@ class ShardAudit:
         self._clocks = {member.rank: clocks.get(member.rank, begins) for member in order.members}
         self._members = {member.rank: member for member in order.members}
         self._steady &= _all_steady(order.members)
-        self._started, self._sealed, self._ended = order.started, True, False
+        self._started, self._sealed, self._ended = order.started, order.checkpoint is not None, False
         self._open.clear()
         self._begun.clear()
         self._reads.clear()

@@ -26,7 +26,7 @@ class Coordinator:
         """Go on with a job that was written down, once all servers have registered.
 
         Args:
-            record: as `Remember` gave it; with a checkpoint, or of a job with a journal.
+            record: as `Remember` gave it; without a checkpoint the job begins anew.
             now: seconds.
             log: in a job with a journal, as `log` was when the last order was given.
         """

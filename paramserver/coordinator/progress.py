@@ -62,8 +62,12 @@ def keep_checkpoint(state: CoordinatorState, event: ev.CheckpointKept) -> Effect
 
 
 def miss_checkpoint(state: CoordinatorState, event: ev.CheckpointFailed) -> Effects:
-    """Note that a checkpoint could not be kept; later another one is tried."""
-    state.known_job().recovery.fail(event.checkpoint)
+    """Note that a checkpoint could not be kept; later another one is tried, unless it was the last."""
+    if event.checkpoint is None:
+        state.ended = state.ended or event.reason
+        return []
+    if not state.known_job().recovery.fail(event.checkpoint):
+        return []
     return [ev.Noted(f"Checkpoint {event.checkpoint} could not be kept. {event.reason}")]
 
 

@@ -1,7 +1,8 @@
 """Servers that are lost and come back: going on where the job was, or from a checkpoint.
 
 Where every server knows again what it was, as its journal has it, the job goes on where it was. Else all
-shards go back to the newest checkpoint that is whole, under a new generation.
+shards go back to the newest checkpoint that is whole, or begin anew where there is none yet, under a new
+generation.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from paramserver.rounds import Rounds
 
 
 def lose_server(state: CoordinatorState, event: ev.ServerLost, now: float) -> Effects:
-    """Wait for a server that is lost, or end the job where nothing could be gone on from."""
+    """Wait for a server that is lost, or end the job where nothing is kept of it."""
     job, what = state.job, f"Server {event.server} was lost: {event.reason}"
     if not state.recovers:
         return state.end(what)
     state.servers.pop(event.server, None)
     if job is None or state.ended or (state.ended is not None and state.is_final_kept):
         return []
-    if not (job.recovery.can_begin or state.has_journal):
-        return state.end(f"{what} There was no checkpoint yet.")
     if not job.recovery.lose(event.server, now):
         restarts = job.spec.restarts_max
         return state.end(f"The job gave up: server {event.server} needed more than {restarts} restarts.")
@@ -49,7 +48,7 @@ def find_server(state: CoordinatorState, event: ev.ServerRegistered, now: float)
         return effects + _resume(state, job, now)
     if state.ended is not None:
         return effects
-    if not job.recovery.can_begin:
+    if state.has_journal and job.sealed and job.recovery.kept is None:
         return state.end(f"Server {event.server} came back without its journal, and had no checkpoint.")
     return _begin_generation(state, job, now)
 
@@ -64,23 +63,28 @@ def _resume(state: CoordinatorState, job: JobState, now: float) -> Effects:
 
 
 def _begin_generation(state: CoordinatorState, job: JobState, now: float) -> Effects:
-    """Go back to the newest checkpoint, and tell every shard what it has to be."""
+    """Go back to the newest checkpoint, or to the beginning, and tell every shard what it has to be."""
     order = state.next_order()
     kept = job.recovery.begin(order)
-    clocks = kept.clocks
+    if kept is None:
+        job.sealed, job.fixed_at = False, now
+        job.staged.clear()
+    clocks, rounds = ({}, 0) if kept is None else (kept.clocks, kept.rounds)
     if job.rule.gathers:  # what was gathered of the open round is void
-        clocks = {rank: min(clock, kept.rounds) for rank, clock in clocks.items()}
+        clocks = {rank: min(clock, rounds) for rank, clock in clocks.items()}
     job.dealing.lose(job.rounds_closed)
     job.members.revive(clocks, now, state.grace_seconds)
     state.grace_seconds, state.has_news = 0.0, True
-    job.rounds = Rounds(job.rule, state.shards, kept.rounds)
+    job.rounds = Rounds(job.rule, state.shards, rounds)
     waiting = job.joins.take_all()
     job.joins = Joins(state.shards)
     for request, replica in waiting:
         job.joins.hold(request, replica)
     generation = job.recovery.generation
-    where = f"from checkpoint {kept.checkpoint}, as generation {generation}"
-    effects: Effects = [ev.Noted(f"All servers are there. The job goes on {where}.")]
+    how = "begins anew, since it had no checkpoint yet"
+    if kept is not None:
+        how = f"goes on from checkpoint {kept.checkpoint}"
+    effects: Effects = [ev.Noted(f"All servers are there. The job {how}, as generation {generation}.")]
     for shard in range(state.shards):
         begun = ev.GenerationBegun(
             order,
@@ -90,7 +94,7 @@ def _begin_generation(state: CoordinatorState, job: JobState, now: float) -> Eff
             job.members.members(),
             job.members.started,
             job.spec.replicas,
-            kept.checkpoint,
+            None if kept is None else kept.checkpoint,
         )
         effects.append(ev.Ordered(begun, shard))
     return effects

@@ -56,9 +56,14 @@ class CheckpointKept:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFailed:
-    """A checkpoint could not be kept; the training goes on, and later another one is tried."""
+    """A checkpoint could not be kept; the training goes on, and later another one is tried.
 
-    checkpoint: int
+    Attributes:
+        checkpoint: its number; None for the final one, without which the job has failed after all.
+        reason: why, as a sentence.
+    """
+
+    checkpoint: int | None
     reason: str
 
 

@@ -86,7 +86,7 @@ class CutOrdered:
 
 @dataclass(frozen=True, slots=True)
 class GenerationBegun:
-    """Forget what you are, and go on from a checkpoint; what was computed for earlier generations is void.
+    """Forget what you are, and go on from a checkpoint, or anew; what earlier generations computed is void.
 
     It says everything that a shard needs, so it may be the first order that a restarted one hears.
 
@@ -98,7 +98,7 @@ class GenerationBegun:
         members: every rank.
         started: all expected replicas have joined.
         expected: how many those are.
-        checkpoint: from which it goes on.
+        checkpoint: from which it goes on; None: from nothing, so somebody has to initialise the weights.
         cut: the shard's part of that checkpoint; whoever brings the order to the shard puts it in.
     """
 
@@ -109,7 +109,7 @@ class GenerationBegun:
     members: tuple[Member, ...]
     started: bool
     expected: int
-    checkpoint: int
+    checkpoint: int | None
     cut: Cut | None = None
 
 

@@ -249,6 +249,9 @@ class _Vigil:
 
     def see(self, status: JobStatus, now: float) -> None:
         """Take in an answer of the coordinator."""
+        if self.status is not None and status.generation > self.status.generation:
+            # It may have to begin anew, and then everybody has as much time again.
+            self._start_deadline = now + self._job.start_timeout
         self.status, self._heard = status, now
         clocks = [member.clock for member in status.members]
         if clocks != self._clocks:

@@ -53,17 +53,15 @@ class Checkpoints:
         self._manifests: set[int] = set()  # of checkpoints that are whole on disk
         self._finals: set[int] = set()  # shards whose final weights are written
 
-    @property
-    def can_begin(self) -> bool:
-        """Say whether there is something that a coordinator could go on from."""
-        return self.record is not None and self.record.kept is not None
-
-    def found(self) -> ev.JobRecord:
-        """Return what a coordinator that comes back finds: what was written down, and the checkpoints."""
+    def found(self) -> ev.JobRecord | None:
+        """Return what a coordinator that comes back finds, with the checkpoints; None: no job yet."""
         record = self.record
-        assert record is not None
+        if record is None:
+            return None
+        cuts = max([record.cuts, *(each + 1 for each in self._cuts)])
+        if not self._manifests:
+            return replace(record, cuts=cuts)
         number = max(self._manifests)
-        cuts = max(record.cuts, *(each + 1 for each in self._cuts))
         return replace(record, kept=kept(number, self._cuts[number].values()), cuts=cuts)
 
     def remember(self, record: ev.JobRecord) -> None:
@@ -83,9 +81,8 @@ class Checkpoints:
         """Forget the cuts of a checkpoint that will never be whole: its number may be given again."""
         self.end_epoch()
         kept = self.record.kept if self.record is not None else None
-        assert kept is not None, "a generation begins from a checkpoint"
-        self._cuts = {kept.checkpoint: self._cuts[kept.checkpoint]}
-        self._manifests = {kept.checkpoint}
+        self._cuts = {} if kept is None else {kept.checkpoint: self._cuts[kept.checkpoint]}
+        self._manifests = set(self._cuts)
 
     def cost_ns(self, shard: VirtualShard, cut: ev.Cut) -> int:
         """Return how long it takes to write or read a cut."""
@@ -100,6 +97,7 @@ class Checkpoints:
 
     def read(self, shard: VirtualShard, order: ev.GenerationBegun) -> ev.Cut:
         """Return what a shard was at the checkpoint that an order names."""
+        assert order.checkpoint is not None, "who begins anew has nothing to read"
         return self._cuts[order.checkpoint][shard.index]
 
     def keep_final(self, shard: VirtualShard, cut: ev.Cut) -> None:

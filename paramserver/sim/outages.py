@@ -120,8 +120,8 @@ class Outages:
 
     def _end_coordinator(self, until: int | None) -> None:
         servers = self._servers
-        if not servers.checkpoints.can_begin:
-            servers.give_up("Server 0 was lost, and with it the coordinator. There was no checkpoint yet.")
+        if not servers.recovers:
+            servers.give_up("Server 0 was lost, and with it the coordinator.")
             return
         patience = servers.patience_seconds
         too_late = servers.heap.now + round(patience * NANOSECONDS)

@@ -190,7 +190,9 @@ class Servers:
     def restore(self) -> None:
         """Let another coordinator go on with what is written down."""
         self._coordinator = self._new_coordinator()
-        self._coordinator.restore(self.checkpoints.found(), self.now)
+        record = self.checkpoints.found()
+        if record is not None:
+            self._coordinator.restore(record, self.now)
 
     def give_up(self, reason: str) -> None:
         """End the job, since there is no coordinator that could."""
@@ -320,7 +322,7 @@ class Servers:
             case ev.GenerationBegun() if order.generation > self._generation:
                 self._end, self._generation = None, order.generation
                 self._is_started |= order.started
-                self._is_sealed = True
+                self._is_sealed = order.checkpoint is not None
                 self.checkpoints.begin_generation()
         if self.began is None and self._is_started and self._is_sealed:
             self.began = self.heap.now
@@ -339,7 +341,7 @@ class Servers:
     def _order(self, shard: VirtualShard, order: ev.Order, cause: int) -> None:
         """Send an order on its way; what a shard has to read first holds back the orders after it."""
         when = max(self.heap.now + self.between(shard.server), self._ready_at[shard.index])
-        if isinstance(order, ev.GenerationBegun):
+        if isinstance(order, ev.GenerationBegun) and order.checkpoint is not None:
             cut = self.checkpoints.read(shard, order)
             order = replace(order, cut=cut)
             when += self.checkpoints.cost_ns(shard, cut)

@@ -178,10 +178,10 @@ def newest_checkpoint(run: Path, record: JobRecord | None = None) -> tuple[int, 
     raise RequestError(f"{run} has no checkpoint to go on from.{because}")
 
 
-def has_checkpoint(run: Path) -> bool:
-    """Say whether a run has a checkpoint that is whole."""
+def has_checkpoint(run: Path, record: JobRecord | None = None) -> bool:
+    """Say whether a run has a checkpoint that is whole, and not void by what is written down."""
     try:
-        newest_checkpoint(run)
+        newest_checkpoint(run, record)
     except RequestError:
         return False
     return True

@@ -25,6 +25,9 @@ from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.jobs import decode_job, decode_slices, encode_job, encode_slices
 from paramserver.wire.numbers import whole
 
+NO_CHECKPOINT = -1
+"""What a generation that begins anew says in place of a checkpoint's number."""
+
 
 def encode_report(report: Report) -> pb.LinkUp:
     """Return the message of a shard's report."""
@@ -107,7 +110,7 @@ def encode_order(order: Order, shard: int) -> pb.LinkDown:
                     members=_encode_members(order.members),
                     started=order.started,
                     expected=order.expected,
-                    checkpoint=order.checkpoint,
+                    checkpoint=NO_CHECKPOINT if order.checkpoint is None else order.checkpoint,
                 )
             )
     return message
@@ -137,6 +140,7 @@ def decode_order(message: pb.LinkDown) -> Order:
         return CutOrdered(number, whole(message.cut_ordered.checkpoint, "checkpoint"))
     if order == "generation_begun":
         begun = message.generation_begun
+        checkpoint = whole(begun.checkpoint, "checkpoint", NO_CHECKPOINT)
         return GenerationBegun(
             number,
             whole(begun.generation, "generation", 1),
@@ -145,7 +149,7 @@ def decode_order(message: pb.LinkDown) -> Order:
             _decode_members(begun.members),
             begun.started,
             begun.expected,
-            whole(begun.checkpoint, "checkpoint"),
+            None if checkpoint == NO_CHECKPOINT else checkpoint,
         )
     raise RequestError(
         f"Order {number} is of a kind that this release does not know. Install the same release of "

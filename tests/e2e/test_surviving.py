@@ -192,3 +192,17 @@ def test_past_the_last_restart_the_run_is_saved_and_ends_with_a_sentence(launche
     assert "It had been started again once; --max-restarts allows no more." in err
     assert launcher.summary()["outcome"] == "failed"
     assert (launcher.out / "checkpoint" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("server", ["--server 1 ", "--server 0 "])
+def test_a_server_lost_before_there_is_a_checkpoint_lets_the_run_begin_anew(launcher, undisturbed, server):
+    options = (*EPOCHS, *QUICK, "--servers", "2", "--shards", "1")
+    with running(launcher, *options) as run:
+        run.hear("server0.log", "Server 1 is up")
+        run.hear("worker0.log", "Joined the job")
+        run.hit("-m server", server)
+        code, _, err = run.end()
+    assert code == 0, err
+    summary = launcher.summary()
+    assert summary["weights_sha256"] == undisturbed
+    check_account(summary)

@@ -117,10 +117,12 @@ class RecoveringWorld(World):
 
     Attributes:
         crashes: how many more of them there will be.
+        began_anew: how often the job did, as it had no checkpoint.
         waiting: asks again of the coordinator what it has not answered.
     """
 
     crashes: int = 3
+    began_anew: int = 0
     waiting: dict[object, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -173,8 +175,7 @@ class RecoveringWorld(World):
         if only_time:
             self._pass_time()
             return
-        has_checkpoint = cluster.record is not None and cluster.record.kept is not None
-        if not self.crashes or not has_checkpoint or self.down:
+        if not self.crashes or cluster.record is None or self.down:
             return
         self.crashes -= 1
         if self.chance.random() < 0.3:
@@ -196,5 +197,6 @@ class RecoveringWorld(World):
     def _watch(self, effect: ev.Ordered | ev.Noted) -> None:
         if isinstance(effect, ev.Ordered) and isinstance(effect.order, ev.GenerationBegun):
             self.generations = effect.order.generation
+            self.began_anew += effect.order.checkpoint is None and not effect.shard
             self.ended = None
         super()._watch(effect)

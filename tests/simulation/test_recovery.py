@@ -63,3 +63,4 @@ def test_the_crashes_above_do_happen(rule):
     worlds = [RecoveringWorld(plan, random.Random(seed)).run() for seed in range(40)]
     assert sum(world.generations > 1 for world in worlds) > 10
     assert sum(world.coordinators > 0 for world in worlds) > 10
+    assert sum(world.began_anew > 0 for world in worlds) > 10

@@ -173,6 +173,7 @@ ORDERS: list[ev.Order] = [
     ev.RoundClosed(4, 7, ()),
     ev.CutOrdered(5, 0),
     ev.GenerationBegun(6, 1, JOB, SLICES, (ev.Member(1, 3, False, True),), True, 2, 8),
+    ev.GenerationBegun(6, 1, JOB, SLICES, (), False, 2, None),
     ev.JobEnded(5, "Why."),
     ev.JobEnded(5),
 ]

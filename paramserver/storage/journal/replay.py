@@ -119,7 +119,7 @@ class Replay:
     def _prepared(self, event: ShardEvent) -> ShardEvent:
         """Return an event with the tensors that this replay works with."""
         if self._read_cut is not None:
-            if isinstance(event, GenerationBegun):
+            if isinstance(event, GenerationBegun) and event.checkpoint is not None:
                 return replace(event, cut=self._read_cut(event.checkpoint, event.slices))
             return event
         match event:
