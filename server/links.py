@@ -22,7 +22,7 @@ from paramserver.wire.numbers import named
 from paramserver.wire.orders import decode_report, encode_order
 from server.coordination import CoordinatorHost
 from server.service import Call, guarded
-from server.transfers import Context
+from server.streams import Context
 
 log = logging.getLogger("server")
 

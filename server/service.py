@@ -30,7 +30,8 @@ from server.coordination import CoordinatorHost
 from server.limits import Limits
 from server.requests import Requests, Ticket
 from server.shards import Shards
-from server.transfers import Context, Transfers
+from server.streams import Context, Streams
+from server.transfers import Transfers
 
 log = logging.getLogger("server")
 
@@ -71,13 +72,14 @@ class Service:
         self._coordinator = coordinator
         self._coordinator_address = coordinator_address
         self._limits = limits
-        self._transfers = Transfers(shards, requests, buffers, limits)
+        self._streams = Streams(limits.silence_seconds)
+        self._transfers = Transfers(shards, requests, buffers, limits, self._streams)
 
     async def status(self) -> tuple[JobStatus | None, ServerStanding]:
         """Return how the job stands, if the coordinator is here, and how this server does."""
         shards = tuple(await standings(self._shards))
         standing = ServerStanding(
-            shards, self._transfers.received_bytes, self._transfers.sent_bytes, time.process_time()
+            shards, self._streams.received_bytes, self._streams.sent_bytes, time.process_time()
         )
         return None if self._coordinator is None else self._coordinator.status(), standing
 

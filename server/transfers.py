@@ -11,11 +11,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc
-
-from paramserver.errors import Failure, JobError, RequestError
 from paramserver.events import (
     NOBODY,
     InitialiseReceived,
@@ -49,13 +46,11 @@ from paramserver.wire.receive import (
 from paramserver.wire.replicas import encode_verdict
 from paramserver.wire.rows import announced_rows, decode_wanted
 from paramserver.wire.status import encode_waiting
-from paramserver.wire.transfer import Run, decode_transfer, encode_transfer
+from paramserver.wire.transfer import encode_transfer
 from server.limits import Budget, Limits, Places
 from server.requests import Requests, Ticket
 from server.shards import Holding, Shards
-
-Context = grpc.aio.ServicerContext[Any, Any]
-Incoming = TypeVar("Incoming", pb.PushRequest, pb.InitialiseRequest)
+from server.streams import Context, Streams
 
 ROWS_AT_ONCE = 10_000
 """So many rows of a table are copied in about 0.1 ms, a tenth of what the event loop may take."""
@@ -70,24 +65,19 @@ WAITING_SECONDS = 1.0
 
 
 class Transfers:
-    """The calls that move tensors, to and from the shards of this server.
+    """The calls that move tensors, to and from the shards of this server."""
 
-    Attributes:
-        received_bytes: of the messages that brought tensors so far.
-        sent_bytes: of the messages that took tensors away so far.
-    """
-
-    def __init__(self, shards: Shards, requests: Requests, buffers: Buffers, limits: Limits) -> None:
+    def __init__(
+        self, shards: Shards, requests: Requests, buffers: Buffers, limits: Limits, streams: Streams
+    ) -> None:
         self._budget = Budget(limits.buffer_bytes_max)
         self._places = Places(limits)
         self._told_of_waits: dict[int, int] = {}  # rank -> the clock of its last long wait
-        self._silence_seconds = limits.silence_seconds
         self._buffers = buffers
         self._shards = shards
         self._requests = requests
         self._loop = asyncio.get_running_loop()
-        self.received_bytes = 0
-        self.sent_bytes = 0
+        self._streams = streams
 
     def placed(self, call: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
         """Let a call take one of the places that its connection has."""
@@ -100,7 +90,7 @@ class Transfers:
 
     async def initialise(self, _: object, context: Context) -> pb.InitialiseReply:
         """Stage the first weights on one shard."""
-        message, runs = await self._first_message(pb.InitialiseRequest, context)
+        message, runs = await self._streams.first_message(pb.InitialiseRequest, context)
         header = message.header
         holding = self._shards.holding(header.shard)
         initialiser = named(header.initialiser, "initialiser")
@@ -108,7 +98,7 @@ class Transfers:
         held = self._budget.take(holding.bytes)  # until the answer; then they are the weights
         values = self._empty(holding.slices, holding)
         receiver = Receiver(values, finite_from="the initialiser")
-        await self._receive(pb.InitialiseRequest, runs, receiver, holding, context)
+        await self._streams.receive(pb.InitialiseRequest, runs, receiver, holding, context)
         ticket = self._requests.open()
         self._shards.submit(header.shard, InitialiseReceived(ticket.number, initialiser, values))
         effect = await self._answer(ticket)
@@ -117,7 +107,7 @@ class Transfers:
 
     async def push(self, _: object, context: Context) -> pb.Verdict:
         """Take one gradient for one shard."""
-        message, runs = await self._first_message(pb.PushRequest, context)
+        message, runs = await self._streams.first_message(pb.PushRequest, context)
         header = message.header
         holding = self._shards.holding(header.shard)
         replica = decode_replica(header.replica)
@@ -132,7 +122,7 @@ class Transfers:
         arrays = self._empty(slices, holding, rows)
         try:
             receiver = Receiver(arrays, finite_from=f"replica {replica.rank}")
-            await self._receive(pb.PushRequest, runs, receiver, holding, context)
+            await self._streams.receive(pb.PushRequest, runs, receiver, holding, context)
         except NotFiniteError as error:
             # The round must not wait for a gradient that will not come: it counts as one of no samples.
             verdict = await self._push(header, {}, str(error))
@@ -200,7 +190,7 @@ class Transfers:
             if ticket.parked is not None:
                 waiting = encode_waiting(ticket.parked, self._loop.time())
                 self._tell_of_a_long_wait(event, ticket.parked, waiting.seconds)
-                await self._write(context, pb.PullReply(waiting=waiting).SerializeToString())
+                await self._streams.write(context, pb.PullReply(waiting=waiting).SerializeToString())
                 if ticket.answer.done():
                     break
                 await ticket.listen(WAITING_SECONDS)
@@ -238,8 +228,8 @@ class Transfers:
         values = await asyncio.to_thread(granted.values) if many else granted.values()
         arrays = [values[part] for part in holding.slices]
         for raw in encode_transfer(pb.PullReply(header=header), arrays):
-            self.sent_bytes += len(raw)
-            await self._write(context, raw)
+            self._streams.sent_bytes += len(raw)
+            await self._streams.write(context, raw)
 
     def _empty(
         self,
@@ -254,84 +244,3 @@ class Transfers:
             return await ticket.answer
         finally:
             self._requests.close(ticket)
-
-    async def _first_message(self, kind: type[Incoming], context: Context) -> tuple[Incoming, list[Run]]:
-        """Read the message that has the header.
-
-        Raises:
-            RequestError: there is none.
-        """
-        raw = await self._read(context)
-        if raw is grpc.aio.EOF:
-            raise RequestError(
-                f"The stream ended before its first {kind.DESCRIPTOR.name}, which has the header."
-            )
-        self.received_bytes += len(raw)
-        message, runs = decode_transfer(kind, raw)
-        if not message.HasField("header"):
-            raise RequestError(f"The first {kind.DESCRIPTOR.name} has to have the header, and it has none.")
-        return message, runs
-
-    async def _read(self, context: Context) -> Any:
-        """Take the next message.
-
-        Raises:
-            JobError: none came for long.
-        """
-        try:
-            async with asyncio.timeout(self._silence_seconds):
-                return await context.read()
-        except TimeoutError:
-            raise self._silent("sent") from None
-
-    async def _write(self, context: Context, raw: bytes) -> None:
-        """Send a message.
-
-        Raises:
-            JobError: nothing was taken for long.
-        """
-        try:
-            async with asyncio.timeout(self._silence_seconds):
-                await context.write(raw)
-        except TimeoutError:
-            raise self._silent("taken") from None
-
-    def _silent(self, what: str) -> JobError:
-        return JobError(
-            f"Nothing was {what} for {self._silence_seconds:g} s, so the stream was ended. Send it again, or "
-            "raise --silence-seconds.",
-            Failure.DEADLINE,
-        )
-
-    async def _receive(
-        self,
-        kind: type[Incoming],
-        runs: Iterable[Run],
-        receiver: Receiver,
-        holding: Holding,
-        context: Context,
-    ) -> None:
-        """Read the chunks of a stream to its end.
-
-        Raises:
-            RequestError: they are not what was announced.
-            JobError: they did not come within the job's step timeout.
-        """
-        seconds = holding.job.step_timeout_seconds
-        receiver.feed(runs)
-        try:
-            async with asyncio.timeout(seconds):
-                while (raw := await self._read(context)) is not grpc.aio.EOF:
-                    self.received_bytes += len(raw)
-                    message, more = decode_transfer(kind, raw)
-                    if message.HasField("header"):
-                        raise RequestError(
-                            f"Only the first {kind.DESCRIPTOR.name} has a header, and another came."
-                        )
-                    receiver.feed(more)
-        except TimeoutError:
-            raise JobError(
-                f"The stream did not end within the step timeout of {seconds:g} s. Send it again.",
-                Failure.DEADLINE,
-            ) from None
-        receiver.finish()
