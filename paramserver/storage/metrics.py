@@ -12,6 +12,9 @@ from typing import Any
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.storage.atomic import json_text
 
+LINE_BYTES_MAX = 1 << 20
+"""Far more than any record takes; so much of the end is looked at for one that was torn."""
+
 
 class MetricsWriter:
     """Append records to a ``.jsonl`` file.
@@ -30,7 +33,8 @@ class MetricsWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._handle: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._handle: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            _cut_off_torn_line(self._handle)
         except OSError as error:
             raise JobError(f"{path} cannot be opened for writing: {error.strerror}.") from error
 
@@ -48,6 +52,7 @@ class MetricsWriter:
         except OSError as error:
             raise JobError(f"{self.path} cannot be written: {error.strerror}. Free some space.") from error
         if written < len(line):
+            _cut_off_torn_line(self._handle)
             raise JobError(
                 f"{self.path} cannot be written: the disk took only part of a line. Free some space."
             )
@@ -65,6 +70,15 @@ class MetricsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _cut_off_torn_line(handle: int) -> None:
+    """Cut off what follows the last whole line, so that the next one does not join it."""
+    size = os.fstat(handle).st_size
+    tail = os.pread(handle, LINE_BYTES_MAX, max(0, size - LINE_BYTES_MAX))
+    torn = len(tail) - (tail.rfind(b"\n") + 1)
+    if torn:
+        os.ftruncate(handle, size - torn)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
