@@ -24,8 +24,10 @@ from paramserver.storage import (
     ShardFile,
     checkpoint_folder,
     finish_checkpoint,
+    keep_also,
     read_cut,
     remove_old,
+    remove_unfinished,
     write_cut,
     write_job_record,
 )
@@ -48,6 +50,10 @@ class Tasks:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Wait until all of them have ended."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class CutKeeper:
@@ -123,7 +129,7 @@ class CutKeeper:
 
 
 class Checkpoints:
-    """Finishes checkpoints: the coordinator's side.
+    """Finishes checkpoints, and keeps the newest ones: the coordinator's side.
 
     Args:
         out: the run folder.
@@ -155,12 +161,31 @@ class Checkpoints:
             self._kept = record.kept
             self._tasks.begin(self._remove_old(record.kept.checkpoint))
 
+    async def keep_last(self, folder: Path) -> None:
+        """Keep the checkpoint that a job has ended with before its last step, so that it can go on there.
+
+        Args:
+            folder: in which it is.
+
+        Raises:
+            RequestError: it is not finished.
+            JobError: the disk refuses.
+        """
+        number = await asyncio.to_thread(keep_also, self._out, folder)
+        await asyncio.to_thread(remove_old, self._out, number, self._keep)
+
+    async def end(self) -> None:
+        """Wait until what has to go is gone."""
+        await self._tasks.end()
+
     def take(self, part: pb.CutWritten) -> None:
         """Take what became of one shard's cut; the last one finishes the checkpoint."""
         generation = self._coordinator.status().generation
         if part.failure:
             self._parts.pop((generation, part.checkpoint), None)
             self._coordinator.handle(CheckpointFailed(part.checkpoint, part.failure))
+            # What other shards have written of it would only take room, of which there may be none.
+            self._tasks.begin(self._remove_unfinished(part.checkpoint))
             return
         if part.file.generation != generation:
             return  # it was under way when a newer generation began
@@ -185,6 +210,9 @@ class Checkpoints:
             return
         log.debug("Checkpoint %d is in %s.", checkpoint, folder)
         self._coordinator.handle(CheckpointKept(Kept(checkpoint, rounds, clocks)))
+
+    async def _remove_unfinished(self, newest: int) -> None:
+        await asyncio.to_thread(remove_unfinished, self._out, newest + 1)
 
     async def _remove_old(self, newest: int) -> None:
         try:

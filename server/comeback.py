@@ -9,6 +9,7 @@ from pathlib import Path
 
 from paramserver.errors import RequestError
 from paramserver.events import Cut, Slice
+from paramserver.placement import place
 from paramserver.shard import Shard
 from paramserver.storage import checkpoint_folder, newest_checkpoint, read_cut
 from paramserver.storage.journal import (
@@ -25,16 +26,18 @@ from paramserver.types import Empty
 log = logging.getLogger("server")
 
 
-def come_back(run: Path, shard: int, empty: Empty) -> Shard | None:
+def come_back(run: Path, shard: int, shards: int, empty: Empty) -> Shard | None:
     """Make a shard what it was when it last said something; blocks for as long as its journal is long.
 
     Args:
         run: the run folder.
         shard: the shard's number.
+        shards: how many there are now.
         empty: makes the arrays that weights are written to.
 
     Returns:
-        The shard; None where there is no full journal, or none that leads anywhere, which is said in the log.
+        The shard; None where there is no full journal, or none that leads anywhere or is of as many shards as
+        there are now, which is said in the log.
     """
     folder = journal_folder(run, shard)
     numbers = segment_numbers(folder)
@@ -57,6 +60,9 @@ def come_back(run: Path, shard: int, empty: Empty) -> Shard | None:
         return None
     record = replay.shard.record()
     if record is None:
+        return None
+    if record.slices != tuple(part for part in place(record.job.tensors, shards) if part.shard == shard):
+        log.warning("Shard %d has a journal of another number of shards, and cannot go on from it.", shard)
         return None
     log.info("Shard %d goes on at version %d, from its journal.", shard, record.version)
     return replay.shard

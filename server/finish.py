@@ -13,10 +13,11 @@ from pathlib import Path
 
 from paramserver.accounting import summarise
 from paramserver.errors import JobError, RequestError
-from paramserver.events import CheckpointKept, CutAsked, CutTaken, JobStatus
+from paramserver.events import CheckpointFailed, CheckpointKept, CutAsked, CutTaken, JobStatus
 from paramserver.storage import ShardFile, finish_checkpoint, load_manifest, write_json
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.status import encode_shards
+from server.checkpoints import Checkpoints
 from server.coordination import CoordinatorHost
 from server.files import decode_file, encode_file
 from server.journal import FINAL_CUT
@@ -64,11 +65,22 @@ class Finish:
         coordinator: knows how the job stands.
         links: know what the other servers have written.
         score_grace_seconds: how long to wait for the final score, if an observer has joined.
+        checkpoints: those made while the job runs; None: none are.
+
+    Attributes:
+        is_kept: what there was at the end is on the disk.
     """
 
     def __init__(
-        self, out: Path | None, coordinator: CoordinatorHost, links: Links, score_grace_seconds: float
+        self,
+        out: Path | None,
+        coordinator: CoordinatorHost,
+        links: Links,
+        score_grace_seconds: float,
+        checkpoints: Checkpoints | None,
     ) -> None:
+        self.is_kept = False
+        self._checkpoints = checkpoints
         self._out = out
         self._coordinator = coordinator
         self._links = links
@@ -99,9 +111,17 @@ class Finish:
                 sha256 = await asyncio.to_thread(
                     _write_manifest, self._out, self._coordinator.status(), written
                 )
+                self.is_kept = self._out is not None
+                if reason and sha256 and self._out is not None and self._checkpoints is not None:
+                    await self._checkpoints.keep_last(self._out / CHECKPOINT)
             except (JobError, RequestError) as error:
                 failures.append(str(error))
-        self._coordinator.handle(CheckpointKept(None))
+        if reason and failures:
+            log.error("What there was at the end could not be kept. %s", " ".join(failures))
+        if reason or not failures:
+            self._coordinator.handle(CheckpointKept(None))
+        else:
+            self._coordinator.handle(CheckpointFailed(None, " ".join(failures)))
         # After the last step nobody is left to be told, unless the job ended before it.
         await self._say_farewell()
         if not reason and self._coordinator.scorer:

@@ -112,13 +112,16 @@ class FirstServer:
             reason = await self._watch()
             log.info("The job is over: %s", reason or "every replica has finished.")
             own = await keep_shards(options.out, self._shards, self._requests)
-            finish = Finish(options.out, coordinator, self._links, options.score_grace_seconds)
+            finish = Finish(
+                options.out, coordinator, self._links, options.score_grace_seconds, self._checkpoints
+            )
             failure = await finish.run(reason, own)
             if failure is None:
                 self._shards.reopen()
         if coordinator.interrupted and failure == reason:
-            where = f"saved in {options.out}" if options.out else "lost: there was no --out"
-            log.info("What there is of the run is %s.", where)
+            where = f"saved in {options.out}" if finish.is_kept else "lost: there was no --out"
+            if finish.is_kept or options.out is None:
+                log.info("What there is of the run is %s.", where)
         elif failure:
             log.error("%s", failure)
         return 1 if failure else 0
@@ -183,12 +186,13 @@ class FirstServer:
             if seconds:
                 host.began_at = self._loop.time() - seconds
             if options.resume:
-                record = resumed(record)
+                record = resumed(record, exactly=bool(self._shards.orders()))
             self._was_over = record.over
-            coordinator.restore(record, self._loop.time(), orders)
+            coordinator.restore(record, self._loop.time(), orders, reopens=options.resume)
             if decided is not None:
                 journal.begin(record, orders)
                 host.resume()
         total = options.servers * options.shards
         self._checkpoints = Checkpoints(out, host, total, options.checkpoint_keep)
+        self._stack.push_async_callback(self._checkpoints.end)
         host.remember = self._checkpoints.remember

@@ -23,6 +23,7 @@ from paramserver.faults import Fates
 from paramserver.logs import announce
 from paramserver.security.guard import Guard
 from paramserver.shard import Shard
+from paramserver.storage import sync_names
 from paramserver.storage.trace_file import TraceFile
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
@@ -123,6 +124,7 @@ class _Server:
         if options.out is not None:
             try:
                 options.out.mkdir(parents=True, exist_ok=True)
+                sync_names(options.out)
             except OSError as error:
                 raise RequestError(f"--out {options.out} cannot be made: {error.strerror}.") from error
         part = self._part = self._make_part()
@@ -247,8 +249,11 @@ def _come_back(options: Options, buffers: Buffers) -> dict[int, Shard]:
     assert options.out is not None, "the options have been checked"
     shards: dict[int, Shard] = {}
     for index in options.own_shards:
-        shard = come_back(options.out, index, buffers.empty)
+        shard = come_back(options.out, index, options.servers * options.shards, buffers.empty)
         if shard is None:
             return {}
+        record = shard.record()
+        if options.resume and record is not None and record.ended:
+            return {}  # what ended before its time goes on from what was kept then
         shards[index] = shard
     return shards

@@ -22,15 +22,20 @@ class Coordinator:
     def __init__(self, servers: int, shards_per_server: int, *, recovers: bool = False) -> None:
         self._state = CoordinatorState(servers, shards_per_server, recovers)
 
-    def restore(self, record: ev.JobRecord, now: float, log: Sequence[ev.Ordered] = ()) -> None:
+    def restore(
+        self, record: ev.JobRecord, now: float, log: Sequence[ev.Ordered] = (), *, reopens: bool = False
+    ) -> None:
         """Go on with a job that was written down, once all servers have registered.
 
         Args:
             record: as `Remember` gave it; without a checkpoint the job begins anew.
             now: seconds.
             log: in a job with a journal, as `log` was when the last order was given.
+            reopens: if it ended before its last step, it goes on all the same, from its newest checkpoint.
         """
         records.restore(self._state, record, now, log)
+        if reopens:
+            records.reopen(self._state)
 
     def handle(self, event: ev.CoordinatorEvent, now: float) -> Effects:
         """Take one event in and return what is to be done about it, in order.

@@ -67,6 +67,13 @@ def restore(state: CoordinatorState, record: ev.JobRecord, now: float, log: Sequ
     state.grace_seconds = record.job.start_timeout_seconds
 
 
+def reopen(state: CoordinatorState) -> None:
+    """Go on with a job that ended before its last step; its shards go back to the newest checkpoint."""
+    if state.ended:
+        state.ended, state.has_gap = None, True
+        state.log = OrderLog((), state.orders)
+
+
 def _restore_exactly(
     state: CoordinatorState, job: JobState, record: ev.JobRecord, log: Sequence[ev.Ordered]
 ) -> None:

@@ -87,7 +87,7 @@ class LocalEngine:
 
         After any server it waits until its metrics are served, if they are wanted.
         """
-        child = self._start(role, rank, environment, self._first_arguments(rank) if role == "server" else [])
+        child = self._start(role, rank, environment, self._first_arguments() if role == "server" else [])
         if role == "server" and rank == 0:
             self.address = self._await_line(child, LISTENING)
         if role == "server" and self._telemetry.metrics_port is not None:
@@ -129,12 +129,10 @@ class LocalEngine:
         write_processes(self._folder, self._children.all)
         return child
 
-    def _first_arguments(self, rank: int) -> list[str]:
+    def _first_arguments(self) -> list[str]:
         """Return what only the first process of a server is told."""
         listen = ["--listen", "127.0.0.1:0"]
-        if not self._resumes:
-            return listen
-        return [*listen, "--recover", *([] if rank else ["--resume"])]
+        return [*listen, "--recover", "--resume"] if self._resumes else listen
 
     def _server_arguments(self, rank: int) -> list[str]:
         job = self._job

@@ -1,6 +1,14 @@
 """What a run leaves on disk: its folder, its metrics, its checkpoint. Nothing here is ever executed."""
 
-from paramserver.storage.atomic import json_text, replacing, write_json, write_text
+from paramserver.storage.atomic import (
+    json_text,
+    make_folder,
+    remove_partial,
+    replacing,
+    sync_names,
+    write_json,
+    write_text,
+)
 from paramserver.storage.checkpoint import (
     Checkpoint,
     SliceValues,
@@ -15,10 +23,12 @@ from paramserver.storage.cuts import (
     checkpoints_begun,
     finish_checkpoint,
     has_checkpoint,
+    keep_also,
     newest_checkpoint,
     read_cut,
     read_kept,
     remove_old,
+    remove_unfinished,
     write_cut,
 )
 from paramserver.storage.job_record import (
@@ -52,7 +62,9 @@ __all__ = [
     "has_checkpoint",
     "has_job_record",
     "json_text",
+    "keep_also",
     "load_manifest",
+    "make_folder",
     "newest_checkpoint",
     "read_checkpoint",
     "read_cut",
@@ -61,10 +73,13 @@ __all__ = [
     "read_metrics",
     "read_notes",
     "remove_old",
+    "remove_partial",
+    "remove_unfinished",
     "reopen_run_folder",
     "replacing",
     "resumed",
     "seconds_trained",
+    "sync_names",
     "write_cut",
     "write_job_record",
     "write_json",

@@ -7,13 +7,16 @@ import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from paramserver.errors import JobError
+
+_PARTIAL = ".partial"
+"""How the names of files end that are being written."""
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         JobError: the disk refuses; the old file, if any, is untouched.
     """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with beside.open("xb") as file:
             yield file
@@ -84,6 +87,40 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, os.PathLike) else value
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what writers that were ended in the middle have left in a folder; nobody may be writing there.
+
+    Args:
+        folder: where.
+        name: of the file that they meant to write, or a pattern.
+    """
+    for left in folder.glob(f".{name}.*{_PARTIAL}"):
+        left.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, and those above it that are not there, so that its name survives a power cut.
+
+    Whoever has created it a moment before may not have come so far as to wait for the disk, so this does in
+    any case.
+
+    Raises:
+        JobError: the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_names(folder)
+    except OSError as error:
+        raise JobError(f"The folder {folder} cannot be created: {error.strerror or error}.") from error
+
+
+def sync_names(folder: Path) -> None:
+    """Make the names of a folder, and of the one above it, survive a power cut."""
+    for above in (folder.parent, folder.parent.parent):
+        with suppress(PermissionError):  # one that may not be read cannot be synced
+            sync_folder(above)
 
 
 def sync_folder(folder: Path) -> None:

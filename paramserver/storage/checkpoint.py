@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import RequestError
 from paramserver.events import Slice, TensorSpec
 from paramserver.placement import slice_shape
+from paramserver.storage.atomic import make_folder
 from paramserver.storage.manifest import Manifest, ShardFile, load_manifest, save_manifest
 from paramserver.storage.tensor_file import (
     TensorReader,
@@ -107,10 +108,7 @@ def write_shard(
         tensors |= {state_name(item.part, name): item.state[name] for name in names}
         parts.append(item.part)
     name = f"shard-{shard:04d}-of-{shards:04d}.safetensors"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobError(f"The folder {folder} cannot be created: {error.strerror}.") from error
+    make_folder(folder)
     metadata = dict(notes or {})
     metadata |= {"version": str(version), "generation": str(generation), "shard": str(shard)}
     sha256 = write_tensor_file(folder / name, tensors, metadata)

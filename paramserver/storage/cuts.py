@@ -7,6 +7,7 @@ with another number of shards.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from paramserver.errors import RequestError
 from paramserver.events import Cut, JobRecord, JobSpec, Kept, Slice, Snapshot, Verdict
 from paramserver.placement import slice_shape
 from paramserver.recovery import is_void, nearest_clocks
+from paramserver.storage.atomic import make_folder, replacing
 from paramserver.storage.checkpoint import (
     SliceValues,
     check_file,
@@ -162,8 +164,8 @@ def newest_checkpoint(run: Path, record: JobRecord | None = None) -> tuple[int, 
     problems: list[str] = []
     for number in sorted(_numbers(run), reverse=True):
         folder = checkpoint_folder(run, number)
-        if not (folder / MANIFEST).exists():
-            continue  # it was never finished
+        if not _is_finished(run, number):
+            continue
         try:
             manifest = load_manifest(folder)
             if record is not None and is_void(record, number, manifest.generation):
@@ -194,28 +196,72 @@ def checkpoints_begun(run: Path) -> int:
 
 def oldest_checkpoint(run: Path) -> int | None:
     """Return the number of the oldest checkpoint of a run that has been finished; None if there is none."""
-    finished = (number for number in _numbers(run) if (checkpoint_folder(run, number) / MANIFEST).exists())
-    return min(finished, default=None)
+    return min((number for number in _numbers(run) if _is_finished(run, number)), default=None)
+
+
+def keep_also(run: Path, folder: Path) -> int:
+    """Let a whole checkpoint that lies elsewhere in a run be the newest one to go on from.
+
+    Args:
+        run: the run folder.
+        folder: of the checkpoint, which stays; what both have is on the disk once, where that can be.
+
+    Returns:
+        The number that it gets.
+
+    Raises:
+        RequestError: it is not finished.
+        JobError: the disk refuses.
+    """
+    number = checkpoints_begun(run)
+    copy = checkpoint_folder(run, number)
+    make_folder(copy)
+    for name in (file.name for file in load_manifest(folder).files):
+        try:
+            os.link(folder / name, copy / name)
+        except OSError:  # some disks have no links
+            _copy_file(folder / name, copy / name)
+    # The manifest last: what a crash leaves before that is no checkpoint.
+    _copy_file(folder / MANIFEST, copy / MANIFEST)
+    return number
 
 
 def remove_old(run: Path, newest: int, keep: int) -> None:
-    """Remove all but the newest checkpoints.
+    """Remove all but the newest checkpoints, and what is left of those that were never finished.
 
     Args:
         run: the run folder.
         newest: the number of the newest one that is whole.
         keep: how many to keep, >= 1.
     """
-    whole = [
-        number
-        for number in sorted(_numbers(run))
-        if number <= newest and (checkpoint_folder(run, number) / MANIFEST).exists()
-    ]
+    whole = [number for number in sorted(_numbers(run)) if number <= newest and _is_finished(run, number)]
     for number in _numbers(run):
         if number < min(whole[-keep:], default=0):
             # Its manifest first: what is left of it after a crash is then no checkpoint.
             (checkpoint_folder(run, number) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(checkpoint_folder(run, number), ignore_errors=True)
+    remove_unfinished(run, newest)
+
+
+def remove_unfinished(run: Path, before: int | None = None) -> None:
+    """Remove what is left of checkpoints that were never finished.
+
+    Args:
+        run: the run folder.
+        before: only of those with smaller numbers; None: of all, for where none can be under way.
+    """
+    for number in _numbers(run):
+        if (before is None or number < before) and not _is_finished(run, number):
+            shutil.rmtree(checkpoint_folder(run, number), ignore_errors=True)
+
+
+def _copy_file(source: Path, copy: Path) -> None:
+    with source.open("rb") as read, replacing(copy) as written:
+        shutil.copyfileobj(read, written)
+
+
+def _is_finished(run: Path, number: int) -> bool:
+    return (checkpoint_folder(run, number) / MANIFEST).exists()
 
 
 def _numbers(run: Path) -> list[int]:

@@ -115,16 +115,20 @@ def seconds_trained(run: Path, record: JobRecord, *, goes_on: bool) -> float:
     return record.seconds
 
 
-def resumed(record: JobRecord) -> JobRecord:
+def resumed(record: JobRecord, *, exactly: bool = False) -> JobRecord:
     """Return the record for replicas that all start anew, which are no restarts.
 
     What they had done after the checkpoint is void. Nobody is left who counted it sample by sample, so the
     samples of a void gradient are taken for those of a usual one.
+
+    Args:
+        record: as it was written down.
+        exactly: the job goes on from its journal, so nothing is void.
     """
     clocks = record.kept.clocks if record.kept is not None else {}
     members = []
     for member in record.members:
-        void = max(0, member.clock - clocks.get(member.rank, 0))
+        void = 0 if exactly else max(0, member.clock - clocks.get(member.rank, 0))
         earlier = _roll_back(merge_counters([member.earlier, member.counters]), void)
         members.append(replace(member, restarts=-1, counters=Counters(), earlier=earlier))
     return replace(record, members=tuple(members))

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from paramserver.errors import Fault, JobError, RequestError
-from paramserver.storage.atomic import write_json, write_text
+from paramserver.storage.atomic import sync_names, write_json, write_text
 from paramserver.storage.metrics import MetricsWriter
 
 LOCK = "run.lock"
@@ -160,6 +160,7 @@ def _hold(path: Path, check: Callable[[], None]) -> RunFolder:
                 raise BlockingIOError
             check()
             (path / "logs").mkdir(exist_ok=True)
+            sync_names(path)
             os.truncate(lock, 0)
             os.write(lock, f"{os.getpid()}\n".encode())
         except BaseException:

@@ -1,5 +1,6 @@
 """A cut comes back as it was, also for other shards; a torn checkpoint is passed over."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -26,10 +27,14 @@ from paramserver.storage import (
     checkpoint_folder,
     checkpoints_begun,
     finish_checkpoint,
+    keep_also,
     newest_checkpoint,
     read_cut,
     read_job_record,
+    read_metrics,
     remove_old,
+    remove_partial,
+    remove_unfinished,
     resumed,
     seconds_trained,
     write_cut,
@@ -208,3 +213,80 @@ def test_a_record_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "coordinator.json").write_text(text)
     with pytest.raises(RequestError, match="is not what a coordinator has written"):
         read_job_record(tmp_path)
+
+
+def test_a_checkpoint_from_elsewhere_becomes_the_newest(tmp_path):
+    write(tmp_path, 3)
+    elsewhere = write(tmp_path / "other", 0)
+    assert keep_also(tmp_path, elsewhere) == 4
+    assert newest_checkpoint(tmp_path) == (4, [])
+    assert plain(read_cut(checkpoint_folder(tmp_path, 4), 0, slices(0, 2)).snapshot.values) == plain(
+        read_cut(elsewhere, 0, slices(0, 2)).snapshot.values
+    )
+    (elsewhere / "manifest.json").unlink()
+    with pytest.raises(RequestError, match="is no finished checkpoint"):
+        keep_also(tmp_path, elsewhere)
+    assert newest_checkpoint(tmp_path) == (4, [])
+
+
+def test_what_was_never_finished_is_removed_with_what_is_old(tmp_path):
+    for number in range(5):
+        write(tmp_path, number)
+    for number in (1, 3):
+        (checkpoint_folder(tmp_path, number) / "manifest.json").unlink()
+    checkpoint_folder(tmp_path, 5).mkdir()
+    remove_old(tmp_path, 4, keep=2)
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == [
+        "000002",
+        "000004",
+        "000005",  # it may be under way
+    ]
+    remove_unfinished(tmp_path)
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["000002", "000004"]
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_removal_that_is_ended_in_the_middle_leaves_whole_checkpoints_or_none(tmp_path, monkeypatch, step):
+    for number in range(4):
+        write(tmp_path, number)
+    removed = []
+
+    def unlink(path, *rest, **named):
+        if len(removed) == step:
+            raise KeyboardInterrupt
+        removed.append(path)
+        return real(path, *rest, **named)
+
+    real = os.unlink
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        remove_old(tmp_path, 3, keep=2)
+    monkeypatch.undo()
+    whole = [
+        number for number in range(4) if (checkpoint_folder(tmp_path, number) / "manifest.json").exists()
+    ]
+    for number in whole:
+        read_cut(checkpoint_folder(tmp_path, number), 0, slices(0, 2))
+    assert whole[-2:] == [2, 3]
+    remove_old(tmp_path, 3, keep=2)
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["000002", "000003"]
+
+
+def test_where_a_journal_says_the_rest_nothing_is_rolled_back():
+    assert resumed(RECORD, exactly=True).members[1].earlier.gradients.get("rolled_back", 0) == 0
+
+
+def test_a_line_that_was_torn_does_not_spoil_the_next_one(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"one": 1}\n{"two": ')
+    with MetricsWriter(path) as metrics:
+        metrics.append({"three": 3})
+    assert read_metrics(path) == [{"one": 1}, {"three": 3}]
+
+
+def test_what_writers_have_left_is_removed(tmp_path):
+    (tmp_path / "job.toml").write_text("")
+    for name in (".job.toml.0a1b.partial", ".coordinator.json.0a1c.partial", ".hidden"):
+        (tmp_path / name).write_text("")
+    remove_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "job.toml"]
