@@ -17,12 +17,32 @@ answer      each request gets one answer, and the verdict says what became of th
 samples     computed = applied + dropped + fenced + partial + lost, and each word is true on every shard
 generation  who goes back goes to one checkpoint, as it was made; what was applied since is void, and nothing
             of it counts (Elnozahy et al. 2002, section 2)
+replay      told the same once more, a shard answers the same (Schneider 1990, section 2: state machines)
+journal     files follow one another whole, and a checkpoint was made where it says (Haber and Stornetta
+            1991: linked digests)
+weights     a checkpoint holds the weights that it names, and replay leads to them
 ==========  =============================================================================================
 """
 
 from paramserver.audit.coordinator import CoordinatorAudit
+from paramserver.audit.cuts import State
 from paramserver.audit.job import Settled, audit_end
+from paramserver.audit.ledger import Ledger
 from paramserver.audit.shard import ShardAudit
+from paramserver.audit.together import Account, OrdersAudit, join_ledgers, overlapping
 from paramserver.audit.violation import PROPERTIES, Violation
 
-__all__ = ["PROPERTIES", "CoordinatorAudit", "Settled", "ShardAudit", "Violation", "audit_end"]
+__all__ = [
+    "PROPERTIES",
+    "Account",
+    "CoordinatorAudit",
+    "Ledger",
+    "OrdersAudit",
+    "Settled",
+    "ShardAudit",
+    "State",
+    "Violation",
+    "audit_end",
+    "join_ledgers",
+    "overlapping",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from paramserver import events as ev
 from paramserver.accounting import staleness_bound
@@ -108,6 +108,16 @@ class ShardAudit:
     def state(self) -> State:
         """What the shard is now."""
         return State(self.version, self.rounds, dict(self._clocks), dict(self._last))
+
+    @property
+    def clocks(self) -> Mapping[int, int]:
+        """Every rank's clock, as it is now and will be."""
+        return self._clocks
+
+    @property
+    def gathered(self) -> dict[int, bool]:
+        """The ranks whose gradient of the open round is here, and whether it was refused."""
+        return {rank: bool(refusal) for rank, (_, _, refusal) in self._open.items()}
 
     # ------------------------------------------------------------------------------------------- orders
 

@@ -16,6 +16,9 @@ PROPERTIES = (
     "answer",
     "samples",
     "generation",
+    "replay",
+    "journal",
+    "weights",
 )
 """The names of what must hold; `paramserver.audit` says what each means."""
 

@@ -18,6 +18,7 @@ from paramserver import __version__
 from paramserver.cli.calibrate import calibrate
 from paramserver.cli.certs import certs
 from paramserver.cli.chaos import chaos
+from paramserver.cli.check import check
 from paramserver.cli.compare import compare
 from paramserver.cli.listing import data, graph, models, optimizers
 from paramserver.cli.predict import predict
@@ -50,6 +51,7 @@ app.command()(simulate)
 app.command()(calibrate)
 app.command()(compare)
 app.command()(status)
+app.command()(check)
 app.command()(predict)
 app.command()(timeline)
 app.command()(scale)

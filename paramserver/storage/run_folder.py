@@ -136,6 +136,11 @@ def reopen_run_folder(path: Path) -> RunFolder:
     return _hold(path, lambda: None)
 
 
+def is_going_on(path: Path) -> bool:
+    """Say whether a process holds a folder for its run."""
+    return _is_locked(path / LOCK)
+
+
 def _claim(path: Path) -> RunFolder:
     """Lock an empty folder; of several processes that try at once, one succeeds."""
     try:

@@ -90,12 +90,18 @@ class Replay:
         """
         first = not goes_on
         for segment in segments:
-            yield self._begin(segment, first)
+            yield self.begin(segment, first=first)
             first = False
             for record in segment.records:
-                yield self._again(segment.header.segment, record)
+                yield self.again(segment.header.segment, record)
 
-    def _begin(self, segment: Segment, first: bool) -> Seam:
+    def begin(self, segment: Segment, *, first: bool) -> Seam:
+        """Begin a segment.
+
+        Args:
+            segment: whose header is taken.
+            first: nothing before it was replayed.
+        """
         header = segment.header
         record = header.record
         if header.follows and not first:
@@ -109,7 +115,8 @@ class Replay:
                 self.shard.resume(record, self._read_cut(header.checkpoint, record.slices))
         return Seam(header.segment, True, False)
 
-    def _again(self, segment: int, record: Record) -> Replayed:
+    def again(self, segment: int, record: Record) -> Replayed:
+        """Do one record again."""
         if any(isinstance(effect, Refused) and _asks(record.event, effect) for effect in record.effects):
             return Replayed(segment, record, None, False)
         effects = tuple(self.shard.handle(self._prepared(record.event), record.now))
