@@ -15,6 +15,7 @@ SHELLS = {
     "storage",
     "datasets",
     "chaos",
+    "check",
     "client",
     "job_file.py",
     "launch",
