@@ -53,7 +53,7 @@ class ShardCell:
 
     def _judge_marks(self) -> list[Violation]:
         """What is in the weights is what the auditor has seen being applied, each once, rounds as a mean."""
-        kept = self.shard._weights.kept if self.shard._weights else ()
+        kept = self.shard._state.weights.kept if self.shard.knows_its_job else ()
         if not kept:
             return []
         newest = next(iter(kept[-1].values.values()))[0]

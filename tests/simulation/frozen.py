@@ -12,7 +12,7 @@ import numpy as np
 from paramserver import events as ev
 
 WRITE_ONLY = {
-    ("Shard", "_pushes"),
+    ("ShardState", "pushes"),
     ("Parked", "since"),
     ("Tally", "_staleness"),
     ("Tally", "_clock_gap"),

@@ -8,8 +8,9 @@ import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from paramserver import consistency, membership, parking, roll, rounds, session, shard, weights
+from paramserver import consistency, membership, parking, roll, rounds, session, weights
 from paramserver.coordinator import joining, presence, progress
+from paramserver.shard import Shard, orders, pulls, pushes
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Mutant:
 
 
 def _users(module):
-    core = (membership, parking, roll, rounds, session, shard, weights, consistency)
+    core = (membership, parking, roll, rounds, session, weights, consistency)
     return [other for other in core if other is not module]
 
 
-S, R, M = shard.Shard, roll.Roll, membership.Membership
+R, M = roll.Roll, membership.Membership
 
 MUTANTS = [
     Mutant("a reader is let in one clock too early", consistency.Consistency, "needs",
@@ -65,12 +66,14 @@ MUTANTS = [
            "len(where) == shards", "len(where) >= 1"),
     Mutant("a wake-up is lost at the very bound", parking.ParkingLot, "wake",
            "need <= frontier", "need < frontier"),
-    Mutant("nobody is woken when somebody leaves or dies", S, "_change_membership",
-           "else self._wake()", "else []"),
-    Mutant("nobody is woken by a closed round", S, "_close_round", "return self._wake()", "return []"),
-    Mutant("those who came before the start are forgotten", S, "_open", "return self._wake()", "return []"),
-    Mutant("a cancelled read is kept", S, "handle", "self._parked.remove(event.request)", "pass"),
-    Mutant("a repeated push is not known again", S, "_push", " or self._roll.repeated(push)", ""),
+    Mutant("nobody is woken when somebody leaves or dies", orders, "_change_membership",
+           "else pulls.wake(state)", "else []"),
+    Mutant("nobody is woken by a closed round", pushes, "close_round",
+           "return pulls.wake(state)", "return []"),
+    Mutant("those who came before the start are forgotten", pulls, "open_gates",
+           "return wake(state)", "return []"),
+    Mutant("a cancelled read is kept", Shard, "handle", "state.parked.remove(event.request)", "pass"),
+    Mutant("a repeated push is not known again", pushes, "push", " or state.roll.repeated(event)", ""),
     Mutant("a repeated push is applied again", R, "repeated",
            "if not 0 <= push.sequence < self.clocks[rank]:",
            "self.clocks.advance(rank, min(push.sequence, self.clocks[rank]))\n"
@@ -78,19 +81,19 @@ MUTANTS = [
     Mutant("the sum instead of the mean", weights.Weights, "_mean", "return out", "return out * len(leaves)"),
     Mutant("a mean that is not weighted by samples", weights.Weights, "_mean",
            "(dense(leaf[0][part]), leaf[1])", "(dense(leaf[0][part]), 1)"),
-    Mutant("gradients are summed in the order of arrival", S, "_close_round",
+    Mutant("gradients are summed in the order of arrival", pushes, "close_round",
            "[_leaf(pushes.get(rank)) for rank in range(max(pushes, default=-1) + 1)]",
-           "[_leaf(push) for rank, push in self._round.items() if rank in pushes]"),
-    Mutant("a round's gradients are kept for the next", S, "_close_round", "self._round.clear()", "pass"),
+           "[_leaf(each) for rank, each in state.round.items() if rank in pushes]"),
+    Mutant("a round's gradients are kept for the next", pushes, "close_round", "state.round.clear()", "pass"),
     Mutant("an update does not count", weights.Weights, "_updated", "before.version + 1,", "before.version,"),
-    Mutant("staleness is measured after the update", S, "_push",
-           "staleness=before - push.version", "staleness=before + 1 - push.version"),
+    Mutant("staleness is measured after the update", pushes, "push",
+           "staleness=before - event.version", "staleness=before + 1 - event.version"),
     Mutant("one shard's version is said to every shard", session.Session, "push",
            "self.versions[shard]", "self.versions[0]"),
     Mutant("an answer is complete with one shard missing", session.PullExchange, "receive",
            "< len(self.requests)", "< len(self.requests) - 1"),
-    Mutant("a round's verdict is lost", S, "_granted",
-           "self._roll.verdict(rank, clock - 1)", "self._roll.verdict(rank, clock)"),
+    Mutant("a round's verdict is lost", pulls, "_grant",
+           "state.roll.verdict(rank, clock - 1)", "state.roll.verdict(rank, clock)"),
     Mutant("old incarnations are not fenced", R, "check",
            "if replica.incarnation < member.incarnation:", "if False:"),
     Mutant("the dead keep their incarnation", M, "expire", "self._fence(member)", "pass"),
