@@ -114,7 +114,10 @@ def go_on(state: CoordinatorState, job: JobState, now: float) -> Effects:
             job.joins.begins(replica, max(clocks) if furthest else min(clocks))
     effects: Effects = []
     for request, replica in job.joins.take_held():
-        clock = job.joins.repeat(request, replica)
+        clock: int | None = min(here[replica.rank], default=0)
+        # One that has begun anew since is let in, too: its first pull tells it that it counts no more.
+        if replica.incarnation == job.members.member(replica.rank).incarnation:
+            clock = job.joins.repeat(request, replica)
         if clock is not None:
             effects.append(joining.grant(state, job, request, replica, clock))
     effects += joining.admit(state, job)
