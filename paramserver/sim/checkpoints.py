@@ -129,7 +129,14 @@ class Checkpoints:
         cuts = self._cuts.get(checkpoint, {})
         if epoch == self.epoch and len(cuts) == self._shards:
             self._manifests.add(checkpoint)
-            self._tell(ev.CheckpointKept(kept(checkpoint, cuts.values())), epoch)
+            when = self._heap.now + (self._network.checkpoint_ns or 0)
+            self._heap.at(when, self._noted, (ev.CheckpointKept(kept(checkpoint, cuts.values())), epoch))
+
+    def _noted(self, noted: tuple[ev.CheckpointKept, int]) -> None:
+        """Let the coordinator hear that a checkpoint is whole; its own note takes as long as a manifest."""
+        news, epoch = noted
+        if epoch == self.epoch:
+            self._tell(news, epoch)
 
     def _final_written(self, written: tuple[int, int]) -> None:
         shard, epoch = written
