@@ -96,7 +96,7 @@ MUTANTS = [
            "state.roll.verdict(rank, clock - 1)", "state.roll.verdict(rank, clock)"),
     Mutant("old incarnations are not fenced", R, "check",
            "if replica.incarnation < member.incarnation:", "if False:"),
-    Mutant("the dead keep their incarnation", M, "expire", "self._fence(member)", "pass"),
+    Mutant("the dead keep their incarnation", M, "expire", "member.fence()", "pass"),
     Mutant("the dead stay in the minimum", R, "change", "self.clocks.leave(member.rank)", "pass"),
     Mutant("the others wait for the dropped", M, "_stand",
            'standing is Standing.DEAD and self._job.on_death == "restart"', "standing is Standing.DEAD"),

@@ -16,9 +16,8 @@ Either way the dead incarnation is fenced: if it wakes up, nothing that it sends
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from paramserver.accounting import merge_counters
 from paramserver.errors import Fault, RequestError
 from paramserver.events import (
     Beat,
@@ -31,35 +30,7 @@ from paramserver.events import (
     Replica,
     Standing,
 )
-
-_BUSY = (Phase.COMPUTE, Phase.PUSH)
-"""The phases that a step timeout measures: waiting for others is never death."""
-
-
-_BEFORE = -1
-"""Instead of an incarnation: all of those that an earlier coordinator has written down."""
-
-
-@dataclass(slots=True)
-class _Rank:
-    rank: int
-    name: str
-    attempt: str
-    incarnation: int
-    heard: float
-    standing: Standing = Standing.LIVE
-    late: bool = False
-    entered: bool = True
-    restarts: int = 0
-    clock: int = 0
-    steps: int = 0
-    phase: Phase = Phase.IDLE
-    rewound: bool = False  # to a checkpoint, and has not joined again since
-    moved: float = 0.0  # when its clock or phase last changed
-    died: float = 0.0
-    counters: Counters = field(default_factory=Counters)
-    # Of the processes that had it before, by the incarnation that each had last.
-    earlier: dict[int, Counters] = field(default_factory=dict)
+from paramserver.membership.rank import Rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +50,7 @@ class Membership:
 
     def __init__(self, job: JobSpec) -> None:
         self._job = job
-        self._ranks: dict[int, _Rank] = {}
+        self._ranks: dict[int, Rank] = {}
         self._by_name: dict[str, int] = {}
         self._counting: set[int] = set()  # see `counts`
         self.started = False
@@ -125,7 +96,7 @@ class Membership:
                 fenced = member.incarnation - 1
         else:
             member.late = self.started and (member.standing is Standing.LEFT or not member.entered)
-            self._fence(member)
+            member.fence()
         if fenced in member.earlier:  # the very process that was fenced goes on counting where it was
             member.counters = member.earlier.pop(fenced)
         member.entered = not (member.late and self._job.samples)
@@ -176,32 +147,20 @@ class Membership:
         if member is None or member.incarnation != beat.replica.incarnation:
             return False
         if member.standing is Standing.LIVE:
-            if (beat.clock, beat.phase) != (member.clock, member.phase):
-                member.moved = now
-            member.heard = now
-            member.phase = beat.phase
-            if not member.rewound:  # else it speaks of steps that are void
-                member.clock, member.steps = beat.clock, beat.steps
-            member.counters = beat.counters
+            member.hear(beat, now)
         return member.standing is not Standing.DEAD
 
     def expire(self, now: float) -> list[Death]:
         """Declare dead whoever's time has run out, and fence them."""
         deaths = []
         for member in self._living():
-            if now < self._deadline(member):
+            if now < member.deadline(self._job):
                 continue
-            silent = now >= member.heard + self._job.lease_seconds
+            reason = member.why_dead(self._job, now)
             member.died = now
             self._stand(member, Standing.DEAD)
-            self._fence(member)
-            reason = (
-                f"was not heard of for {now - member.heard:.1f} s (lease {self._job.lease_seconds:g} s)"
-                if silent
-                else f"has been in phase {member.phase.value} of clock {member.clock} for "
-                f"{now - member.moved:.1f} s (step timeout {self._job.step_timeout_seconds:g} s)"
-            )
-            deaths.append(Death(member.rank, f"Replica {member.rank} ({member.name}) {reason}."))
+            member.fence()
+            deaths.append(Death(member.rank, reason))
         return deaths
 
     def overdue(self, now: float) -> str:
@@ -219,7 +178,7 @@ class Membership:
 
     def next_deadline(self) -> float | None:
         """Return the earliest time at which somebody can expire or a restart is overdue; None for never."""
-        times = [self._deadline(member) for member in self._living()]
+        times = [member.deadline(self._job) for member in self._living()]
         if self._job.on_death == "restart":
             times += [
                 member.died + self._job.restart_timeout_seconds
@@ -237,35 +196,14 @@ class Membership:
 
     def records(self) -> tuple[MemberRecord, ...]:
         """Return every rank, to be written down."""
-        return tuple(
-            MemberRecord(
-                member.rank,
-                member.name,
-                member.attempt,
-                member.incarnation,
-                member.standing,
-                member.late,
-                member.restarts,
-                member.clock,
-                member.steps,
-                member.counters,
-                merge_counters(member.earlier.values()),
-                member.entered,
-            )
-            for member in self._ranks.values()
-        )
+        return tuple(member.record() for member in self._ranks.values())
 
     def restore(self, records: Iterable[MemberRecord], now: float) -> None:
         """Take over ranks that were written down; there must be none yet."""
         for record in records:
-            member = _Rank(record.rank, record.name, record.attempt, record.incarnation, heard=now)
-            member.late, member.restarts, member.moved = record.late, record.restarts, now
-            member.clock, member.steps, member.entered = record.clock, record.steps, record.entered
-            member.counters, member.earlier = record.counters, {_BEFORE: record.earlier}
-            self._ranks[record.rank] = member
+            self._ranks[record.rank] = Rank.of(record, now)
             self._by_name[record.name] = record.rank
-            self._stand(member, record.standing)
-            member.died = now
+            self._stand(self._ranks[record.rank], record.standing)
         self.started = len(self._ranks) >= self._job.replicas
 
     def revive(self, clocks: Mapping[int, int], now: float, grace_seconds: float) -> None:
@@ -337,23 +275,7 @@ class Membership:
 
     def statuses(self, now: float) -> tuple[MemberStatus, ...]:
         """Return every rank, for people."""
-        return tuple(
-            MemberStatus(
-                Replica(member.rank, member.incarnation),
-                member.name,
-                member.standing,
-                member.clock,
-                member.steps,
-                member.phase,
-                now - member.heard,
-                replace(
-                    merge_counters([*member.earlier.values(), member.counters]),
-                    loss=member.counters.loss,
-                    latest_staleness=member.counters.latest_staleness,
-                ),
-            )
-            for member in self._ranks.values()
-        )
+        return tuple(member.status(now) for member in self._ranks.values())
 
     def _newcomer(self, name: str, attempt: str, now: float) -> int:
         if len(self._ranks) >= self._job.replicas_max:
@@ -362,7 +284,7 @@ class Membership:
                 Fault.EXHAUSTED,
             )
         rank = len(self._ranks)
-        member = _Rank(rank, name, attempt, 1, heard=now, late=self.started, moved=now)
+        member = Rank(rank, name, attempt, 1, heard=now, late=self.started, moved=now)
         member.entered = not (member.late and self._job.samples)
         self._ranks[rank] = member
         self._by_name[name] = rank
@@ -371,12 +293,12 @@ class Membership:
             self.started = True
         return rank
 
-    def _stand(self, member: _Rank, standing: Standing) -> None:
+    def _stand(self, member: Rank, standing: Standing) -> None:
         member.standing = standing
         waits = standing is Standing.LIVE or (standing is Standing.DEAD and self._job.on_death == "restart")
         (self._counting.add if waits and member.entered else self._counting.discard)(member.rank)
 
-    def _known(self, replica: Replica) -> _Rank:
+    def _known(self, replica: Replica) -> Rank:
         member = self._ranks.get(replica.rank)
         if member is None or replica.incarnation != member.incarnation or member.standing is Standing.DEAD:
             raise RequestError(
@@ -385,18 +307,5 @@ class Membership:
             )
         return member
 
-    def _fence(self, member: _Rank) -> None:
-        """Raise the incarnation, so that nothing of the old one counts any more."""
-        member.earlier[member.incarnation] = member.counters
-        member.counters = Counters()
-        member.incarnation += 1
-        member.restarts += member.standing is not Standing.LEFT
-
-    def _living(self) -> Iterator[_Rank]:
+    def _living(self) -> Iterator[Rank]:
         return (member for member in self._ranks.values() if member.standing is Standing.LIVE)
-
-    def _deadline(self, member: _Rank) -> float:
-        lease = member.heard + self._job.lease_seconds
-        if member.phase not in _BUSY:
-            return lease
-        return min(lease, member.moved + self._job.step_timeout_seconds)
