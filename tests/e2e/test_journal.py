@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from powerless import lose_power
+from fleet import SECONDS, Fleet
 
 from paramserver.client import Connection
 from paramserver.events import JobSpec, Outcome, TensorSpec
@@ -20,7 +18,6 @@ from paramserver.storage.journal import Replay, read_journal
 
 SPECS = (TensorSpec("bias", (3,)), TensorSpec("table", (9, 2), table=True), TensorSpec("w", (8, 5)))
 STEPS, REPLICAS = 60, 3
-SECONDS = 30.0
 
 
 def job(consistency: str) -> JobSpec:
@@ -35,56 +32,6 @@ def job(consistency: str) -> JobSpec:
         checkpoint_updates=25,
         durability="journal",
     )
-
-
-class Fleet:
-    """Two servers with two shards each, which can be killed and started again where they were."""
-
-    def __init__(self, folder: Path) -> None:
-        self.out, self.log = folder / "run", folder / "synced"
-        self.errors = (folder / "servers.log").open("w+")
-        self.addresses = ["127.0.0.1:0", "127.0.0.1:0"]
-        self.processes: dict[int, subprocess.Popen[str]] = {}
-        self.start(0)
-        self.start(1)
-
-    def start(self, server: int, *options: str) -> None:
-        program = str(Path(__file__).with_name("powerless.py"))
-        command = [sys.executable, "-P", program, str(self.log), "--listen", self.addresses[server]]
-        command += ["--servers", "2", "--shards", "2", "--server", str(server), "--out", str(self.out)]
-        command += ["--coordinator", self.addresses[0]] if server else []
-        process = subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, stderr=self.errors, text=True
-        )
-        assert process.stdout is not None
-        self.addresses[server] = process.stdout.readline().split()[-1]
-        self.processes[server] = process
-
-    def kill(self, *servers: int, power: bool = False) -> None:
-        for server in servers:
-            self._end(server)
-        if power:
-            lose_power(self.log, self.out)
-        for server in servers:
-            self.start(server, "--recover")
-
-    def _end(self, server: int) -> None:
-        process = self.processes.pop(server)
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-    def wait(self) -> list[int]:
-        return [process.wait(SECONDS) for process in self.processes.values()]
-
-    def close(self) -> str:
-        for server in list(self.processes):
-            self._end(server)
-        self.errors.seek(0)
-        text = self.errors.read()
-        self.errors.close()
-        return text
 
 
 def gradient(rank: int, clock: int) -> dict[str, np.ndarray]:
@@ -132,7 +79,12 @@ def run(
         for _ in range(kills):
             for _ in range(choice.randrange(1, STEPS * REPLICAS // (kills + 2))):
                 assert turn.acquire(timeout=SECONDS)
-            fleet.kill(*choice.choice([(0,), (1,), (0, 1)]) if not power else (0, 1), power=power)
+            servers = (0, 1) if power else choice.choice([(0,), (1,), (0, 1)])
+            fleet.end(*servers)
+            if power:
+                fleet.lose_power()
+            for server in servers:
+                fleet.start(server, "--recover")
         for thread in threads:
             thread.join(SECONDS)
         assert not raised, raised
