@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from paramserver import laid_out
 from paramserver.errors import RequestError
 from paramserver.events import Dealt, DealtRecord, JobSpec, Part, Visits
 
@@ -122,7 +123,7 @@ class Epochs:
         laid = self._laid.get(rank, [])
         position = bisect_right(laid, clock, key=lambda dealt: dealt.clock)
         if position and clock < laid[position - 1].end:
-            self._refused[rank, clock] = _one(laid[position - 1], clock)
+            self._refused[rank, clock] = laid_out.one(laid[position - 1], clock)
 
     def roll_back(self, clocks: Mapping[int, int], reached: Mapping[int, int], here: Collection[int]) -> None:
         """Go back to a checkpoint: what came after it is done again, by the same ranks if they are here.
@@ -137,10 +138,10 @@ class Epochs:
         for rank, laid in self._laid.items():
             clock = clocks.get(rank, 0)
             for dealt in laid:
-                undone = _between(dealt, clock, reached.get(rank, 0))
+                undone = laid_out.between(dealt, clock, reached.get(rank, 0))
                 self._repeated[dealt.part.epoch] += self._samples(undone)
             if rank in here:
-                self._laid[rank] = _laid_anew(laid, clock)
+                self._laid[rank] = laid_out.anew(laid, clock)
             else:
                 self._release(rank, clock)
         for who in [who for who in self._refused if who[1] >= clocks.get(who[0], 0)]:
@@ -159,7 +160,7 @@ class Epochs:
         done = Counter(self._done)
         for rank, laid in self._laid.items():
             for dealt in laid[self._counted.get(rank, 0) :]:
-                done[dealt.part.epoch] += self._samples(_between(dealt, 0, reached.get(rank, 0)))
+                done[dealt.part.epoch] += self._samples(laid_out.between(dealt, 0, reached.get(rank, 0)))
         refused: Counter[int] = Counter()
         for (rank, clock), part in self._refused.items():
             if clock < reached.get(rank, 0):
@@ -175,7 +176,7 @@ class Epochs:
         return DealtRecord(
             self.opened,
             tuple((rank, *part) for rank, parts in self._todo.items() for part in parts),
-            tuple((rank, *run) for rank, laid in self._laid.items() for run in _runs(laid)),
+            tuple((rank, *run) for rank, laid in self._laid.items() for run in laid_out.runs(laid)),
             tuple(tuple(part) for part in self._free),
             tuple(self._places.items()),
             tuple((*who, *part) for who, part in self._refused.items()),
@@ -189,7 +190,7 @@ class Epochs:
         for rank, *part in record.todo:
             self._todo.setdefault(rank, []).append(Part(*part))
         for rank, *run in record.laid:
-            self._laid.setdefault(rank, []).extend(_unrolled(*run))
+            self._laid.setdefault(rank, []).extend(laid_out.unrolled(*run))
         self._free = [Part(*part) for part in record.free]
         self._places = {row[0]: row[1] for row in record.places}
         self._refused = {(rank, clock): Part(*part) for rank, clock, *part in record.refused}
@@ -241,10 +242,10 @@ class Epochs:
     def _release(self, rank: int, clock: int) -> None:
         """Make free what a rank has not done by this clock."""
         laid = self._laid.get(rank, [])
-        undone = [_after(dealt, clock).part for dealt in laid]
+        undone = [laid_out.after(dealt, clock).part for dealt in laid]
         self._free += [part for part in (*undone, *self._todo.pop(rank, [])) if part.batches]
         self._free.sort()
-        kept = [_before(dealt, clock) for dealt in laid]
+        kept = [laid_out.before(dealt, clock) for dealt in laid]
         self._laid[rank] = [dealt for dealt in kept if dealt.part.batches]
 
     def _count(self, rank: int, clock: int) -> None:
@@ -278,72 +279,3 @@ class Epochs:
             return self._job.shares[place]
         samples = self._job.samples
         return samples * (place + 1) // places - samples * place // places
-
-
-def _before(dealt: Dealt, clock: int) -> Dealt:
-    """Return what of a part lies before a clock."""
-    batches = min(max(0, clock - dealt.clock), dealt.part.batches)
-    return dealt._replace(part=dealt.part._replace(end=dealt.part.begin + batches))
-
-
-def _after(dealt: Dealt, clock: int) -> Dealt:
-    """Return what of a part lies at a clock and after it."""
-    batches = _before(dealt, clock).part.batches
-    return Dealt(dealt.clock + batches, dealt.part._replace(begin=dealt.part.begin + batches))
-
-
-def _between(dealt: Dealt, begin: int, end: int) -> Part:
-    """Return what of a part lies from one clock to another."""
-    return _before(_after(dealt, begin), end).part
-
-
-def _one(dealt: Dealt, clock: int) -> Part:
-    """Return the one batch of a part that lies at a clock."""
-    return _between(dealt, clock, clock + 1)
-
-
-def _laid_anew(laid: Sequence[Dealt], clock: int) -> list[Dealt]:
-    """Return the same parts with all that is not done before a clock laid out from there, without gap."""
-    anew = [kept for dealt in laid if (kept := _before(dealt, clock)).part.batches]
-    for dealt in laid:
-        part = _after(dealt, clock).part
-        if not part.batches:
-            continue
-        if anew and _follows(anew[-1], Dealt(clock, part)):
-            anew[-1] = anew[-1]._replace(part=anew[-1].part._replace(end=part.end))
-        else:
-            anew.append(Dealt(clock, part))
-        clock += part.batches
-    return anew
-
-
-def _follows(one: Dealt, other: Dealt) -> bool:
-    """Say whether two parts are one that was cut in two."""
-    whole = one.part._replace(end=other.part.end) == other.part._replace(begin=one.part.begin)
-    return whole and (one.end, one.part.end) == (other.clock, other.part.begin)
-
-
-def _runs(laid: Iterable[Dealt]) -> Iterator[tuple[int, ...]]:
-    """Write down alike parts of epochs that follow each other as one row: (clock, *part, how many)."""
-    run: Dealt | None = None
-    times = 0
-    for dealt in laid:
-        if run is not None and dealt == _later(run, times):
-            times += 1
-            continue
-        if run is not None:
-            yield (run.clock, *run.part, times)
-        run, times = dealt, 1
-    if run is not None:
-        yield (run.clock, *run.part, times)
-
-
-def _unrolled(clock: int, *row: int) -> Iterator[Dealt]:
-    """Return the parts that a row of `_runs` stands for."""
-    *part, times = row
-    return (_later(Dealt(clock, Part(*part)), number) for number in range(times))
-
-
-def _later(dealt: Dealt, epochs: int) -> Dealt:
-    part = dealt.part
-    return Dealt(dealt.clock + epochs * part.batches, part._replace(epoch=part.epoch + epochs))

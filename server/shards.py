@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from paramserver.diaries import ShardDiary, shard_row
@@ -20,7 +20,6 @@ from paramserver.events import (
     InitialiseReceived,
     JobAnnounced,
     JobEnded,
-    JobSpec,
     Order,
     OrderHandled,
     PullCancelled,
@@ -32,16 +31,13 @@ from paramserver.events import (
     Sealed,
     ShardEffect,
     ShardEvent,
-    Slice,
 )
 from paramserver.logs import fields
 from paramserver.shard import Shard
 from paramserver.storage.trace_file import TraceFile
-from paramserver.types import Shapes
-from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
-from paramserver.wire.receive import bytes_of, slice_headers
 from server.checkpoints import CutKeeper, Tasks
+from server.holding import Holding
 from server.host import Broken, HostStatistics, Lane, ShardHost
 from server.journal import ShardJournal
 from server.requests import Requests
@@ -51,35 +47,6 @@ log = logging.getLogger("server")
 
 CHEAP_BYTES_MAX = 64 * 1024
 """An update of so many bytes takes about 0.1 ms, which is less than the way to a thread and back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What one shard owns of the job.
-
-    Attributes:
-        job: the job.
-        slices: in placement order.
-        shapes: of the whole tensors, by key.
-        tables: keys of which single rows may travel.
-        headers: the announcement of the whole slices.
-        bytes: of the slices' values.
-    """
-
-    job: JobSpec
-    slices: tuple[Slice, ...]
-    shapes: Shapes
-    tables: frozenset[str]
-    headers: tuple[pb.SliceHeader, ...]
-    bytes: int
-
-    @classmethod
-    def of(cls, job: JobSpec, slices: tuple[Slice, ...]) -> Holding:
-        """Return what an announcement gives to its shard."""
-        shapes = {tensor.key: tensor.shape for tensor in job.tensors}
-        tables = frozenset(tensor.key for tensor in job.tensors if tensor.table)
-        headers = tuple(slice_headers(slices, shapes))
-        return cls(job, slices, shapes, tables, headers, bytes_of(slices, shapes))
 
 
 class Shards:

@@ -12,7 +12,7 @@ from paramserver.errors import Failure, JobError, RequestError
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.receive import Receiver
 from paramserver.wire.transfer import Run, decode_transfer
-from server.shards import Holding
+from server.holding import Holding
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Incoming = TypeVar("Incoming", pb.PushRequest, pb.InitialiseRequest)

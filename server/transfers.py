@@ -47,9 +47,10 @@ from paramserver.wire.replicas import encode_verdict
 from paramserver.wire.rows import announced_rows, decode_wanted
 from paramserver.wire.status import encode_waiting
 from paramserver.wire.transfer import encode_transfer
+from server.holding import Holding
 from server.limits import Budget, Limits, Places
 from server.requests import Requests, Ticket
-from server.shards import Holding, Shards
+from server.shards import Shards
 from server.streams import Context, Streams
 
 ROWS_AT_ONCE = 10_000

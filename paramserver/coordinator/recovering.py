@@ -10,7 +10,7 @@ from __future__ import annotations
 from paramserver import events as ev
 from paramserver.coordinator import joining, progress
 from paramserver.coordinator.state import CoordinatorState, Effects, JobState
-from paramserver.recovery import Joins
+from paramserver.joins import Joins
 from paramserver.rounds import Rounds
 
 

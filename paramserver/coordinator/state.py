@@ -10,10 +10,11 @@ from paramserver.admission import check_job
 from paramserver.consistency import Consistency
 from paramserver.dealing import Dealing
 from paramserver.errors import Fault, RequestError
+from paramserver.joins import Joins
 from paramserver.membership import Membership
 from paramserver.order_log import OrderLog
 from paramserver.placement import place
-from paramserver.recovery import Joins, Recovery
+from paramserver.recovery import Recovery
 from paramserver.rounds import Rounds
 
 Effects = list[ev.CoordinatorEffect]
