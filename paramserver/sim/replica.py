@@ -115,15 +115,22 @@ class VirtualReplica:
         self._attempt = f"{self.name}-{self._life}"
         self._ask_to_join()
 
-    def _rejoin(self) -> None:
-        """Ask where to go on, after the weights were recovered."""
+    def _rejoin(self, fenced: int = 0) -> None:
+        """Ask where to go on, after the weights were recovered.
+
+        Args:
+            fenced: the incarnation that was believed dead, if that is why; then the next one takes part.
+        """
         self._end_life()
         self.state = "rejoining"
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
-        self._ask_to_join()
+        if fenced:
+            self._attempt = f"{self.name}-{self._life}"
+        self._ask_to_join(fenced)
 
-    def _ask_to_join(self) -> None:
-        self._ask(COORDINATOR, ev.JoinReceived(0, self.name, self._attempt, self._spec), 0, self._joined)
+    def _ask_to_join(self, fenced: int = 0) -> None:
+        event = ev.JoinReceived(0, self.name, self._attempt, self._spec, incarnation=fenced)
+        self._ask(COORDINATOR, event, 0, self._joined)
 
     def die(self) -> None:
         """End without a word; what it has sent still arrives."""
@@ -188,17 +195,14 @@ class VirtualReplica:
             self._stop("ended")
 
     def _fenced(self, generation: int = 0) -> None:
-        """Count no more: where the others wait for its restart begin anew at once, else end.
+        """Count no more, and take part again.
 
         Args:
-            generation: that counts. If it is a newer one, this replica goes on with it.
+            generation: that counts. If it is a newer one, that is why; else this replica was believed dead.
         """
-        if generation > self._session.granted.generation:
-            self._rejoin()
-        elif self._spec.on_death == "restart":
-            self.join()
-        else:
-            self._stop("ended")
+        assert self.replica is not None
+        is_new = generation > self._session.granted.generation
+        self._rejoin(0 if is_new else self.replica.incarnation)
 
     # ------------------------------------------------------------------------------- asking and answering
 

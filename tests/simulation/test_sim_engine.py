@@ -258,6 +258,22 @@ def test_a_short_partition_is_a_delay_and_a_long_one_a_death():
     assert restarted.versions == (30,)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_paused_worker_costs_a_lease_where_the_dead_are_dropped_and_comes_back_by_itself(rule):
+    changes = {"consistency": rule, "on_death": "drop", "lease_seconds": 2.0}
+    run = simulate("10ms", LAN, "pause=w1@105ms+5s", steps=1000, problem="quadratic:1", **changes)
+    assert run.reason == ""
+    [back] = [member for member in run.status.members if member.replica.rank == 1]
+    assert (back.replica.incarnation, back.standing.value) == (2, "left")
+    waited = max(step.waited_ns for step in run.steps) / 1e9
+    assert waited == 0 if rule == "async" else 0 < waited <= 2 + 1
+    ended = [step.pushed_ns for step in run.steps if step.rank == 1]
+    assert min(ended) < 0.2e9 < 5e9 < max(ended)
+    gradients = back.counters.gradients
+    named = sum(gradients.get(name, 0) for name in ("applied", "dropped", "fenced", "partial", "lost"))
+    assert gradients["computed"] == named > 100
+
+
 def test_a_late_worker_begins_at_the_slowest_clock():
     run = simulate("10ms", LAN, "join=w4@205ms", steps=40, consistency="ssp:1")
     assert run.reason == ""
