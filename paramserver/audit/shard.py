@@ -355,6 +355,8 @@ class ShardAudit:
                 self._say("staleness", f"{who} has staleness {expected.staleness} above {self._bound}", rank)
         if plain(verdict) != plain(expected):
             wrong = "staleness" if verdict.staleness != expected.staleness else "answer"
+            if verdict.outcome is expected.outcome and verdict.version != expected.version:
+                wrong = "version"
             self._say(wrong, f"{who} is told '{verdict}', expected '{expected}'", rank)
 
     def _fenced(self, replica: ev.Replica | None, generation: int, told: int, clock: int) -> None:

@@ -37,7 +37,7 @@ def check_run(run: Path) -> Report:
     began = time.perf_counter()
     shards = _shards(run)
     report = Report(str(run), _state(run))
-    whole = Findings()
+    rounds, whole = Findings(), Findings()
     marks = read_marks(run, whole, going_on=report.state == GOING_ON)
     orders = OrdersAudit()
     checks = [ShardCheck(run, shard, marks.of(shard), orders, report.state) for shard in shards]
@@ -51,11 +51,12 @@ def check_run(run: Path) -> Report:
             check.notes += [note] if note else []
     _check_decisions(run, orders, whole)
     for violation in orders.judge_rounds():
-        whole.add(violation)
+        rounds.add(violation)
     _put_together(report, checks, marks, orders)
     _check_accounts(report, checks, whole)
     _check_summary(run, report, marks, whole)
-    for findings in (*(check.findings for check in checks), whole):
+    # What follows from a wrong round is found shard by shard.
+    for findings in (rounds, *(check.findings for check in checks), whole):
         report.take(findings)
     report.seconds = time.perf_counter() - began
     return report

@@ -176,7 +176,7 @@ class ShardCheck:
         known = audit.version
         found = audit.observe(event, effects)
         if isinstance(event, ev.Order):
-            found = found + self._orders.observe(self._shard, event, audit.rounds, gathered)
+            found = self._orders.observe(self._shard, event, audit.rounds, gathered) + found
             self._obey(event, known)
         self.ledgers[-1].observe(event, effects, audit.clocks)
         if self._spans:

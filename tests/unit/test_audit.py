@@ -74,7 +74,7 @@ def without(kind):
     [
         ("async", on(ev.PushAnswered, duplicate=False), "once"),
         ("async", on(ev.PushAnswered, staleness=7), "staleness"),
-        ("async", on(ev.PushAnswered, version=9), "answer"),
+        ("async", on(ev.PushAnswered, version=9), "version"),
         ("async", on(ev.PullGranted, version=5), "version"),
         ("sync", on(ev.PullGranted, rounds=3), "version"),
         ("sync", without(ev.Reported), "order"),
