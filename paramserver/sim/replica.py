@@ -1,22 +1,23 @@
 """One replica of a virtual world: it drives the deployed `training` and `Session`, and counts what happens.
 
-To the next editor: everything here is a reaction, to an answer or to a timer. A replica that has died, or has
-begun anew, has another `life`, and what was meant for an earlier one is not for it.
+To the next editor: `asking` brings questions to servers and answers back, `exchanges` makes one pull or push
+of the answers of all shards. Here is what a replica does with them, from its first join to its end.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from paramserver import events as ev
 from paramserver.errors import Fault, JobError, RequestError
 from paramserver.quantities import NANOSECONDS
-from paramserver.session import Pulled, PullExchange, PushExchange, Session
+from paramserver.session import Pulled, Session
+from paramserver.sim.asking import Asking
 from paramserver.sim.calls import COORDINATOR, Call
 from paramserver.sim.compute import StepTimes
 from paramserver.sim.diary import Diary
+from paramserver.sim.exchanges import Exchanges
 from paramserver.sim.heap import EventHeap, Timer
 from paramserver.sim.parts import Parts
 from paramserver.sim.problems import Task
@@ -24,12 +25,6 @@ from paramserver.sim.servers import Servers
 from paramserver.sim.toll import Computation, Toll
 from paramserver.tally import Tally
 from paramserver.training import Pull, Push, training
-
-RETRY_SECONDS = (0.05, 0.05, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4, *6 * (0.8,))
-"""How long the client waits before it asks again after a lost message; after the last one it gives up."""
-
-PATIENT_RETRY_SECONDS = 1.0
-"""The same after all of those, where a server that is lost may come back."""
 
 _BEATING = ("training", "rejoining", "leaving", "left", "waiting")
 
@@ -89,21 +84,33 @@ class VirtualReplica:
         self.replica: ev.Replica | None = None
         self._home, self._servers, self._spec, self._task, self._times = home, servers, spec, task, times
         self._heap: EventHeap = servers.heap
-        self._life = 0
         self._attempt = ""
-        self._session: Session
         self.clock = 0
-        self._loss = math.nan
-        self._pulled: Pulled | None = None
         self._compute: Computation | Timer | None = None
-        self._received = 0
-        self._calls: list[Call] = []
         self._parts = Parts()
         self._held: ev.Verdict | None = None  # while it is not known what to do next
-        self._tally = Tally(servers.now)
+        self._asking = Asking(
+            name,
+            home,
+            servers,
+            self._take,
+            lambda attempts: self._exchanges.read_again(attempts),
+            self._refused,
+        )
+        self._exchanges = Exchanges(
+            self._asking, servers, diary, toll, self._pulled, self._pushed, self._leave
+        )
 
     def __str__(self) -> str:
         return f"{self.name} {self.state}" + (f": {self.failure}" if self.failure else "")
+
+    @property
+    def _session(self) -> Session:
+        return self._exchanges.session
+
+    @property
+    def _tally(self) -> Tally:
+        return self._exchanges.tally
 
     # ------------------------------------------------------------------------------ beginning and ending
 
@@ -111,8 +118,8 @@ class VirtualReplica:
         """Begin a new life."""
         self._end_life()
         self.state = "joining"
-        self._tally = Tally(self._servers.now)
-        self._attempt = f"{self.name}-{self._life}"
+        self._exchanges.tally = Tally(self._servers.now)
+        self._attempt = f"{self.name}-{self._asking.life}"
         self._ask_to_join()
 
     def _rejoin(self, fenced: int = 0) -> None:
@@ -125,18 +132,16 @@ class VirtualReplica:
         self.state = "rejoining"
         self._tally.enter(ev.Phase.IDLE, self._servers.now)
         if fenced:
-            self._attempt = f"{self.name}-{self._life}"
+            self._attempt = f"{self.name}-{self._asking.life}"
         self._ask_to_join(fenced)
 
     def _ask_to_join(self, fenced: int = 0) -> None:
         event = ev.JoinReceived(0, self.name, self._attempt, self._spec, incarnation=fenced)
-        self._ask(COORDINATOR, event, 0, self._joined)
+        self._asking.ask(COORDINATOR, event, 0, self._joined)
 
     def die(self) -> None:
         """End without a word; what it has sent still arrives."""
-        for call in self._calls:
-            if isinstance(call.event, ev.PullReceived) and not call.done:
-                self._servers.forget(call)
+        self._asking.hang_up()
         self._end_life()
         self.state = "away"
 
@@ -168,8 +173,8 @@ class VirtualReplica:
 
     def _end_life(self) -> None:
         self.diary.end(self._heap.now)
-        self._life += 1
-        self._calls, self._held = [], None
+        self._asking.end_life()
+        self._held = None
         if self._compute is not None:
             self._toll.cancel(self._compute)
 
@@ -204,22 +209,9 @@ class VirtualReplica:
         is_new = generation > self._session.granted.generation
         self._rejoin(0 if is_new else self.replica.incarnation)
 
-    # ------------------------------------------------------------------------------- asking and answering
+    # -------------------------------------------------------------------------------------------- answers
 
-    def _ask(self, shard: int, event: Any, size: int, answer: Callable[[Call, Any], object]) -> Call:
-        worker, life = self._home.index, self._life
-        call = Call(worker, shard, event, size, self._answered, self._unanswered, life, answer)
-        self._servers.ask(call)
-        return call
-
-    def _answered(self, call: Call, effect: Any) -> None:
-        self._home.receive(self._take, (call, effect))
-
-    def _take(self, message: tuple[Call, Any]) -> None:
-        call, effect = message
-        if call.life != self._life or call.done:
-            return
-        call.done = not isinstance(effect, ev.PullParked)
+    def _take(self, call: Call, effect: Any) -> None:
         match effect:
             case ev.Ended(reason=reason):
                 if self._servers.recovers and not reason and self.state == "training":
@@ -232,42 +224,8 @@ class VirtualReplica:
                 self._fenced()
             case ev.Refused(message=sentence):
                 self._refused(sentence)
-            case ev.Unavailable():
-                call.done = False
-                self._ask_again(call)
             case _:
                 call.take(call, effect)
-
-    def _unanswered(self, call: Call) -> None:
-        """Ask again, as the client does, after a pause; a read begins anew on every shard."""
-        if call.life != self._life or call.done:
-            return
-        if isinstance(call.event, ev.PullReceived):
-            for other in self._calls:
-                other.done = True
-                self._servers.forget(other)
-        self._ask_again(call)
-
-    def _ask_again(self, call: Call) -> None:
-        patient = math.ceil(max(0.0, self._servers.patience_seconds - sum(RETRY_SECONDS)))
-        if call.attempts >= len(RETRY_SECONDS) + patient / PATIENT_RETRY_SECONDS:
-            self._refused(f"The servers did not answer {self.name} in {call.attempts + 1} attempts.")
-            return
-        quick = call.attempts < len(RETRY_SECONDS)
-        seconds = RETRY_SECONDS[call.attempts] if quick else PATIENT_RETRY_SECONDS
-        call.attempts += 1
-        self._heap.at(self._heap.now + round(seconds * NANOSECONDS), self._repeat, call)
-
-    def _repeat(self, call: Call) -> None:
-        self._home.receive(self._send_again, call)
-
-    def _send_again(self, call: Call) -> None:
-        if call.life != self._life:
-            return
-        if isinstance(call.event, ev.PullReceived):
-            self._pull(self._wish, call.attempts)
-        elif not call.done:
-            self._servers.ask(call)
 
     # ------------------------------------------------------------------------------------------- one life
 
@@ -278,7 +236,7 @@ class VirtualReplica:
             is_newer = granted.generation > self._session.granted.generation
             self._tally.begin_anew(granted.clock, rolled_back=is_newer)
         self.state, self.replica, self.clock = "training", granted.replica, granted.clock
-        self._session = Session(granted)
+        self._exchanges.session = Session(granted)
         self._parts = Parts()
         if not self._spec.samples:
             self._parts.steps = self._task.steps_of(granted.replica.rank)
@@ -295,9 +253,9 @@ class VirtualReplica:
             if not missing:
                 self._begin()
 
-        initialiser = f"{self.name}-{self._life}"
+        initialiser = f"{self.name}-{self._asking.life}"
         for shard, request in self._session.initialise(initialiser, self._task.initial()).items():
-            self._ask(shard, request, self._servers.shards[shard].size, staged)
+            self._asking.ask(shard, request, self._servers.shards[shard].size, staged)
 
     def _begin(self) -> None:
         assert self.replica is not None
@@ -313,7 +271,7 @@ class VirtualReplica:
         assert self.replica is not None
         self._parts.asked = True
         event = ev.PartAsked(0, self.replica, self._session.granted.generation, clock)
-        self._ask(COORDINATOR, event, 0, self._given)
+        self._asking.ask(COORDINATOR, event, 0, self._given)
 
     def _given(self, call: Call, given: ev.PartGiven) -> None:
         self._parts.asked = False
@@ -325,13 +283,13 @@ class VirtualReplica:
         elif given.waits:
             self._tally.enter(ev.Phase.WAIT, self._servers.now)
             pause = round(ASK_SECONDS * NANOSECONDS)
-            self._heap.at(self._heap.now + pause, self._ask_for_part_again, (self._life, clock))
+            self._heap.at(self._heap.now + pause, self._ask_for_part_again, (self._asking.life, clock))
         else:
             self._take_part(clock, given)
 
     def _ask_for_part_again(self, question: tuple[int, int]) -> None:
         life, clock = question
-        if life == self._life:
+        if life == self._asking.life:
             self._ask_for_part(clock)
 
     def _take_part(self, clock: int, given: ev.PartGiven) -> None:
@@ -367,117 +325,29 @@ class VirtualReplica:
             self._leave(str(error))
         else:
             if isinstance(asked, Push):
-                self._push(asked)
+                self._exchanges.push(asked)
             elif self.leaves_early:
                 self._leave("", goes=True)
             else:
-                self._pull(asked)
+                self._exchanges.pull(asked)
 
-    def _pull(self, pull: Pull, attempts: int = 0) -> None:
-        self._wish = pull
-        self.diary.pull(self._heap.now, pull.clock, attempts)
-        self._tally.enter(ev.Phase.PULL, self._servers.now)
-        exchange = self._exchange = self._session.pull(pull.clock, pull.rows)
-        self._calls, self._received = [], 0
-        named = {
-            shard: sum(indices.nbytes for indices in request.rows.values())
-            for shard, request in exchange.requests.items()
-        }
-        self._toll.half(
-            len(named), sum(named.values()), self._send_pull, (self._life, exchange, named, attempts)
-        )
-
-    def _send_pull(self, pull: tuple[int, PullExchange, Mapping[int, int], int]) -> None:
-        life, exchange, named, attempts = pull
-        if life != self._life:
-            return
-        for shard, request in exchange.requests.items():
-            call = self._ask(shard, request, named[shard], self._granted)
-            call.attempts = attempts
-            self._calls.append(call)
-
-    def _granted(self, call: Call, effect: ev.PullParked | ev.PullGranted) -> None:
-        tally, shard = self._tally, self._servers.shards[call.shard]
-        if isinstance(effect, ev.PullParked):
-            if tally.phase is not ev.Phase.WAIT:
-                self.diary.park(self._heap.now)
-                tally.enter(ev.Phase.WAIT, self._servers.now)
-            return
-        exchange = self._exchange
-        for part, value in effect.values().items():
-            exchange.destination(part)[...] = value
-        self._received += shard.weigh(effect.values()) if effect.rows else shard.size
-        try:
-            pulled = exchange.receive(call.shard, effect)
-        except JobError as error:
-            self._leave(str(error))
-            return
-        if pulled is None:
-            return
-        self.diary.granted(self._heap.now)
-        if self._toll.is_free:
-            self._take_pulled((self._life, pulled, call))
-        else:
-            tally.enter(ev.Phase.PULL, self._servers.now)
-            taken = (self._life, pulled, call)
-            self._toll.half(len(self._calls), self._received, self._take_pulled, taken)
-
-    def _take_pulled(self, taken: tuple[int, Pulled, Call]) -> None:
-        life, pulled, call = taken
-        if life != self._life:
-            return
-        heap, tally = self._heap, self._tally
-        self._pulled, self.clock = pulled, call.event.clock
-        self.diary.pulled(heap.now, pulled, self._calls, call)
-        tally.pulled(pulled.clock_gap, pulled.verdict)
+    def _pulled(self, pulled: Pulled, clock: int) -> None:
+        self.clock = clock
         if self._is_over():
             self._go_on(pulled)
             return
-        if self._spec.samples and (wanted := self._parts.to_ask(self.clock)) is not None:
+        if self._spec.samples and (wanted := self._parts.to_ask(clock)) is not None:
             self._ask_for_part(wanted)
-        self.diary.compute(heap.now, self.clock)
-        tally.enter(ev.Phase.COMPUTE, self._servers.now)
-        duration = self._times.nanoseconds(self.clock, heap.now)
-        self._compute = self._toll.compute(duration, self._computed, pulled)
+        now = self._heap.now
+        self.diary.compute(now, clock)
+        self._tally.enter(ev.Phase.COMPUTE, self._servers.now)
+        self._compute = self._toll.compute(self._times.nanoseconds(clock, now), self._computed, pulled)
 
     def _computed(self, pulled: Pulled) -> None:
         self.diary.computed(self._heap.now)
         self._go_on(pulled)
 
-    def _push(self, push: Push) -> None:
-        self.diary.push(self._heap.now, push.clock)
-        self._tally.computed(push.samples, push.loss, push.clock)
-        self._tally.enter(ev.Phase.PUSH, self._servers.now)
-        self._loss = push.loss
-        exchange = self._push_exchange = self._session.push(push.clock, push.gradients, push.samples)
-        shards = self._servers.shards
-        sizes = {
-            shard: shards[shard].weigh(request.gradients) for shard, request in exchange.requests.items()
-        }
-        self._calls = []
-        self._toll.half(len(sizes), sum(sizes.values()), self._send_push, (self._life, exchange, sizes))
-
-    def _send_push(self, push: tuple[int, PushExchange, Mapping[int, int]]) -> None:
-        life, exchange, sizes = push
-        if life == self._life:
-            self._calls = [
-                self._ask(shard, request, sizes[shard], self._pushed)
-                for shard, request in exchange.requests.items()
-            ]
-
-    def _pushed(self, call: Call, effect: ev.PushAnswered) -> None:
-        verdict = self._push_exchange.receive(call.shard, effect.verdict)
-        if verdict is not None:
-            self._toll.half(len(self._calls), 0, self._take_verdict, (self._life, call, verdict))
-
-    def _take_verdict(self, taken: tuple[int, Call, ev.Verdict]) -> None:
-        life, call, verdict = taken
-        if life != self._life:
-            return
-        self._tally.decided(verdict)
-        self._tally.enter(ev.Phase.IDLE, self._servers.now)
-        replica = call.event.replica
-        self.diary.pushed(self._heap.now, replica, self.clock, verdict, self._loss, self._calls)
+    def _pushed(self, verdict: ev.Verdict) -> None:
         if verdict.outcome is ev.Outcome.FENCED:
             self._fenced(verdict.generation)
             return
@@ -500,7 +370,7 @@ class VirtualReplica:
             else:
                 self._stop(state)
 
-        self._ask(COORDINATOR, event, 0, left)
+        self._asking.ask(COORDINATOR, event, 0, left)
 
     def _await_end(self) -> None:
         """Wait for the next heartbeat to say whether the job is over for good, or begins anew."""

@@ -17,7 +17,7 @@ from paramserver.errors import JobError, RequestError
 from paramserver.optim import build_optimizer
 from paramserver.sequential import train_sequentially
 from paramserver.sim import Machines, Simulation, parse_problem, world_from_mapping
-from paramserver.sim.replica import RETRY_SECONDS
+from paramserver.sim.asking import RETRY_SECONDS
 from paramserver.tracing import Arrow, Span
 from paramserver.types import tensors_sha256
 
