@@ -15,7 +15,7 @@ import numpy as np
 
 from paramserver import events as ev
 from paramserver.errors import Fault, JobError, RequestError, did_you_mean
-from paramserver.placement import rows, rows_between, slice_indices, slice_shape, split, split_gradients
+from paramserver.placement import rows, rows_between, slice_indices, split, split_gradients
 from paramserver.rows import Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
 from paramserver.types import Array, Empty, Tensors, empty
 
@@ -162,10 +162,6 @@ class Session:
     def slices(self, shard: int) -> tuple[ev.Slice, ...]:
         """Return the slices of one shard, in placement order."""
         return self._slices[shard]
-
-    def slice_shape(self, part: ev.Slice) -> tuple[int, ...]:
-        """Return the shape of a slice."""
-        return slice_shape(self.shapes[part.key], part)
 
     def initialise(self, initialiser: str, values: Tensors) -> dict[int, ev.InitialiseReceived]:
         """Make the requests that stage first weights on every shard.

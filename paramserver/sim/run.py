@@ -110,12 +110,6 @@ class Run:
         """Hash of the final weights, as a real run has it."""
         return tensors_sha256(self.weights)
 
-    def mean_staleness(self, first_clock: int = 0) -> float:
-        """Return the mean staleness of the applied pushes from a clock on, in versions."""
-        applied = (step for step in self.steps if step.outcome == "applied")
-        stale = [step.staleness for step in applied if step.clock >= first_clock]
-        return sum(stale) / len(stale) if stale else 0.0
-
     def chrome_trace(self) -> bytes:
         """Return the trace as a file that Perfetto opens; the same bytes for the same world and seeds.
 

@@ -184,7 +184,7 @@ def slow(task: Task, wait: Callable[[int], object]) -> Task:
 
 def test_a_worker_whose_interpreter_is_stuck_for_less_than_half_a_lease_lives(server: ServerProcess) -> None:
     """A library that keeps the interpreter's lock lets no other thread run, not even the heartbeats."""
-    job = replace(SMALL, lease_seconds=4.0)
+    job = replace(SMALL, lease_seconds=6.0)
     spec, task = make_task(job, SPLITS, MODEL)
     usleep = ctypes.PyDLL(None).usleep  # unlike CDLL, it keeps the lock
     stuck = slow(task, lambda clock: usleep(1_900_000) if clock < 3 else None)

@@ -6,7 +6,8 @@ import gc
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,11 @@ def test_the_client_sends_again_what_was_refused_for_now() -> None:
     assert not may_repeat(JobError("Over.", Failure.ENDED))
 
 
-def test_pulls_beyond_the_limit_are_refused() -> None:
+@contextmanager
+def one_that_waits(option: str) -> Iterator[tuple[RawReplica, RawReplica]]:
+    """Two replicas of a job in which the first waits for the second, on a server with a limit of 1."""
     job = replace(JOB, consistency="sync", replicas=2, replicas_max=2)
-    with ServerProcess("--waiting-pulls-max", "1") as server, ExitStack() as stack:
+    with ServerProcess(option, "1") as server, ExitStack() as stack:
         first, second = (RawReplica(server, job, f"w/{number}") for number in range(2))
         stack.callback(first.close)
         stack.callback(second.close)
@@ -111,28 +114,22 @@ def test_pulls_beyond_the_limit_are_refused() -> None:
         first.clock += 1
         waiting = first.pull_stream()
         assert next(waiting).HasField("waiting")
+        yield first, second
+        waiting.cancel()
+
+
+def test_pulls_beyond_the_limit_are_refused() -> None:
+    with one_that_waits("--waiting-pulls-max") as (_, second):
         error = refusal_of(second.pull)
         assert error.code() is EXHAUSTED
         assert "1 pulls wait here" in error.details()
-        waiting.cancel()
 
 
 def test_streams_of_one_connection_are_counted() -> None:
-    job = replace(JOB, consistency="sync", replicas=2, replicas_max=2)
-    with ServerProcess("--streams-max", "1") as server, ExitStack() as stack:
-        first, second = (RawReplica(server, job, f"w/{number}") for number in range(2))
-        stack.callback(first.close)
-        stack.callback(second.close)
-        first.initialise()
-        first.pull()
-        first.push()
-        first.clock += 1
-        waiting = first.pull_stream()
-        assert next(waiting).HasField("waiting")
+    with one_that_waits("--streams-max") as (first, _):
         error = refusal_of(first.pull)
         assert error.code() is EXHAUSTED
         assert "1 open pulls and pushes" in error.details()
-        waiting.cancel()
 
 
 def test_a_stream_that_says_nothing_is_ended() -> None:

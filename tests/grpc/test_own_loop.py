@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from raw import SECONDS, ServerProcess
+from raw import ServerProcess
+from threads import in_threads
 
 from paramserver.client import ConnectedReplica, Connection, FencedError, connect, observe
 from paramserver.errors import Failure, Fault, JobError, RequestError
@@ -28,26 +29,6 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 def full(value: float, dtype: Any = np.float32) -> dict[str, Any]:
     return {key: np.full(np.shape(array), value, dtype) for key, array in WEIGHTS.items()}
-
-
-def run_replicas(loop: Callable[[int], None], replicas: int) -> None:
-    """Run one loop in each of several threads; raise what the first of them raised."""
-    raised: list[BaseException] = []
-
-    def run(index: int) -> None:
-        try:
-            loop(index)
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(replicas)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-    if raised:
-        raise raised[0]
 
 
 def test_a_loop_pulls_and_pushes_and_the_server_ends_in_good_order(
@@ -83,7 +64,7 @@ def test_in_sync_the_mean_is_weighted_and_the_verdict_comes_with_the_next_pull(
             final[index] = replica.pull()
             verdicts[index] = replica.verdict
 
-    run_replicas(loop, 2)
+    in_threads(partial(loop, 0), partial(loop, 1))
     for index in range(2):
         assert (final[index]["scale"] == -0.25).all(), "1 - 0.5 x (1 x 1 + 3 x 3) / 4"
         assert (verdicts[index].outcome, verdicts[index].round) == (Outcome.APPLIED, 0)
@@ -98,7 +79,7 @@ def test_leaving_waits_for_what_becomes_of_the_last_push(server: ServerProcess, 
         assert replica.verdict is not None
         assert replica.verdict.outcome is Outcome.APPLIED
 
-    run_replicas(loop, 2)
+    in_threads(partial(loop, 0), partial(loop, 1))
     assert server.wait() == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["gradients"]["applied"], summary["gradients"]["lost"]) == (2, 0)
@@ -250,7 +231,7 @@ def test_a_schedule_ends_after_the_steps_of_all(server: ServerProcess) -> None:
                 replica.pull()
                 replica.push(full(1.0), samples=1)
 
-    run_replicas(loop, 2)
+    in_threads(partial(loop, 0), partial(loop, 1))
     assert server.wait() == 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from raw import SECONDS, ServerProcess
+from threads import in_threads
 
 import paramserver
 from paramserver.errors import Fault, RequestError
@@ -52,25 +53,6 @@ def make_batch(step: int, size: int = 12) -> tuple[Any, Any]:
 
 def backward(module: Any, inputs: Any, labels: Any) -> None:
     torch.nn.functional.cross_entropy(module(inputs), labels).backward()
-
-
-def in_threads(*loops: Callable[[], None]) -> None:
-    raised: list[BaseException] = []
-
-    def run(loop: Callable[[], None]) -> None:
-        try:
-            loop()
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(loop,)) for loop in loops]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-    if raised:
-        raise raised[0]
 
 
 def test_the_options_are_those_of_connect() -> None:
