@@ -2,10 +2,11 @@
 
 `Simulation` runs the same ``training``, ``Session``, ``Shard`` and ``Coordinator`` as the two programs; only
 what carries a message and what passes the time differ. Start with ``heap`` (virtual time), then ``replica``
-(what drives the training loop), ``servers`` and ``shards`` (the other side), ``links`` (the way between),
-``outages`` and ``checkpoints`` (servers that end, and what they come back with). ``world`` is what a person
-says: ``laws`` and ``compute`` (how long gradients take), ``network`` (what messages cost), ``faults`` (what
-goes wrong). ``run`` is what comes of it; ``simulate`` is all of it in one call.
+(what drives the training loop, with ``asking`` and ``exchanges``), ``servers``, ``shards`` and
+``coordination`` (the other side), ``links`` (the way between), ``outages`` and ``checkpoints`` (servers that
+end, and what they come back with). ``world`` is what a person says: ``laws`` and ``compute`` (how long
+gradients take), ``network`` (what messages cost), ``faults`` (what goes wrong). ``run`` is what comes of it;
+``simulate`` is all of it in one call.
 """
 
 from paramserver.faults import Faults, parse_faults

@@ -125,7 +125,7 @@ class Simulation:
             cores,
             _patience(world, spec) if keeps else 0.0,
         )
-        self._servers.on_end = self._stop_if_over
+        self._servers.coordination.on_end = self._stop_if_over
         self._workers = [self._worker(index, task) for index in range(workers)]
         self._watch, self._check = watch, check
         self._scores: list[tuple[int, Score]] = []
@@ -141,12 +141,12 @@ class Simulation:
     @property
     def began_ns(self) -> int | None:
         """When every replica had joined and the weights were there; None before."""
-        return self._servers.began
+        return self._servers.coordination.began
 
     def status(self) -> JobStatus:
         """Return how the job stands, with what each replica would say of itself now; it costs nothing."""
         selves = {one.replica: one for one in self._replicas() if one.replica is not None}
-        status = self._servers.status()
+        status = self._servers.coordination.status()
         members = []
         for member in status.members:
             if (one := selves.get(member.replica)) is not None:
@@ -172,7 +172,7 @@ class Simulation:
             self._heap.at(self._watch.every_ns, self._look, self._watch)
         while self._heap.run(EVENTS_BETWEEN_CHECKS):
             self._check()
-        if self._servers.ended is None:
+        if self._servers.coordination.ended is None:
             states = ", ".join(str(replica) for replica in self._replicas()[:REPLICAS_NAMED_MAX])
             raise JobError(
                 f"Nothing can happen any more, but the job is not over: {states}.", Failure.DEADLINE
@@ -200,12 +200,12 @@ class Simulation:
             return
         worker = self._workers[happening.worker]
         if happening.kind == "join" or worker.alive:
-            self._servers.notes.append((self._heap.now, str(happening)))
+            self._servers.coordination.notes.append((self._heap.now, str(happening)))
             worker.befall(happening)
 
     def _look(self, watch: Watch) -> None:
         """Score the weights as they are, and look again later."""
-        if self._servers.ended is not None:
+        if self._servers.coordination.ended is not None:
             return
         now, version = self._heap.now, 0
         snapshots = self._servers.observe()
@@ -214,7 +214,7 @@ class Simulation:
             score = watch.score(self._weights(snapshots), version, rounds)
             if score is not None:
                 self._scores.append((now, score))
-                self._servers.score(score)
+                self._servers.coordination.score(score)
         again = now + watch.every_ns if watch.next_ns is None else watch.next_ns(now, version)
         self._heap.at(again, self._look, watch)
 
@@ -232,7 +232,7 @@ class Simulation:
         return join(shapes, values) if values else {}
 
     def _stop_if_over(self) -> None:
-        if self._servers.are_over and not any(worker.alive for worker in self._workers):
+        if self._servers.coordination.is_over and not any(worker.alive for worker in self._workers):
             self._heap.stop()
 
     def _replicas(self) -> list[VirtualReplica]:
@@ -241,6 +241,7 @@ class Simulation:
     def result(self) -> Run:
         """Return what has come of it: at the end of `run`, or so far where that ended with an error."""
         servers, status, now = self._servers, self.status(), self._heap.now
+        coordination = servers.coordination
         snapshots = servers.observe()
         waits = {
             (replica.replica.rank, other): waited
@@ -253,8 +254,8 @@ class Simulation:
         rows += [replica_row(replica.name) for worker in self._workers for replica in worker.replicas]
         return Run(
             status=status,
-            began_ns=servers.began if servers.began is not None else self._heap.now,
-            ended_ns=servers.ended_ns if servers.ended is not None else self._heap.now,
+            began_ns=coordination.began if coordination.began is not None else now,
+            ended_ns=coordination.ended_ns if coordination.ended is not None else now,
             weights=self._weights(snapshots),
             cuts=tuple(servers.cut()),
             steps=tuple(self._steps or ()),
@@ -268,7 +269,7 @@ class Simulation:
                 for handlers, (into, out) in zip(servers.handlers, self._fabric.server_links, strict=True)
             ),
             cores_ns=servers.cores.busy_ns,
-            notes=tuple(servers.notes),
+            notes=tuple(coordination.notes),
             scores=tuple(self._scores),
             trace=self._recorder.records() if self._recorder else (),
             forgotten=self._recorder.forgotten if self._recorder else 0,

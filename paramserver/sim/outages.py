@@ -92,9 +92,9 @@ class Outages:
         server, until = happening.server, happening.until
         assert server is not None
         process = self._servers.processes[server]
-        if self._servers.ended is not None or not process.is_up:
+        if self._servers.coordination.ended is not None or not process.is_up:
             return
-        self._servers.notes.append((self._servers.heap.now, str(happening)))
+        self._servers.coordination.notes.append((self._servers.heap.now, str(happening)))
         if happening.kind == "pause":
             assert until is not None
             process.pause(until)
@@ -121,7 +121,7 @@ class Outages:
     def _end_coordinator(self, until: int | None) -> None:
         servers = self._servers
         if not servers.recovers:
-            servers.give_up("Server 0 was lost, and with it the coordinator.")
+            servers.coordination.give_up("Server 0 was lost, and with it the coordinator.")
             return
         patience = servers.patience_seconds
         too_late = servers.heap.now + round(patience * NANOSECONDS)
@@ -130,8 +130,8 @@ class Outages:
 
     def _give_up(self, life: int) -> None:
         servers = self._servers
-        if servers.processes[0].life == life and servers.ended is None:
-            servers.give_up(
+        if servers.processes[0].life == life and servers.coordination.ended is None:
+            servers.coordination.give_up(
                 "The job gave up: server 0, and with it the coordinator, did not come back within "
                 f"{servers.patience_seconds:g} s."
             )
@@ -140,17 +140,17 @@ class Outages:
         server, life = noticed
         coordinator = self._servers.processes[0]
         if coordinator.is_up and coordinator.life == life:
-            coordinator.do(self._servers.tell, ev.ServerLost(server, "its connection broke."))
+            coordinator.do(self._servers.coordination.tell, ev.ServerLost(server, "its connection broke."))
 
     def _come_back(self, server: int) -> None:
         servers = self._servers
         heap = servers.heap
-        if servers.ended is not None:
+        if servers.coordination.ended is not None:
             return
         servers.processes[server].come_back()
-        servers.notes.append((heap.now, f"server{server} is back."))
+        servers.coordination.notes.append((heap.now, f"server{server} is back."))
         if server == 0:
-            servers.restore()
+            servers.coordination.restore()
         if not servers.processes[0].is_up:
             return
         for other, process in enumerate(servers.processes):
@@ -162,7 +162,7 @@ class Outages:
         server, lives = registered
         process, coordinator = self._servers.processes[server], self._servers.processes[0]
         if coordinator.is_up and lives == (process.life, coordinator.life):
-            coordinator.do(self._servers.register, server)
+            coordinator.do(self._servers.coordination.register, server)
 
     @property
     def _coordinator_life(self) -> int:

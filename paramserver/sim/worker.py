@@ -103,7 +103,7 @@ class VirtualWorker:
         self._on_gone()
 
     def _restart(self, _: None) -> None:
-        if not self.alive and self._servers.ended is None:
+        if not self.alive and self._servers.coordination.ended is None:
             self.start()
 
     def _pause(self, duration: int) -> None:

@@ -11,7 +11,7 @@ from paramserver import events as ev
 from paramserver.audit import CoordinatorAudit, ShardAudit, Violation, audit_end
 from paramserver.coordinator import Coordinator
 from paramserver.shard import Shard
-from paramserver.sim import servers, shards
+from paramserver.sim import coordination, shards
 from paramserver.sim.calls import COORDINATOR
 
 
@@ -74,6 +74,6 @@ def auditing(machines: Any) -> Iterator[Auditors]:
 
     with (
         patch.object(shards, "Shard", AuditedShard),
-        patch.object(servers, "Coordinator", AuditedCoordinator),
+        patch.object(coordination, "Coordinator", AuditedCoordinator),
     ):
         yield auditors
