@@ -25,6 +25,7 @@ from paramserver.storage import (
 )
 from paramserver.storage.journal import read_decisions
 from paramserver.wire import paramserver_pb2 as pb
+from server.chaos import sending
 from server.checkpoints import Checkpoints
 from server.coordination import CoordinatorHost
 from server.decisions import DecisionJournal
@@ -70,7 +71,7 @@ class FirstServer:
         self.coordinator.scorer = options.expect_evaluator
         stack.callback(self.coordinator.stop)
         self.coordinator.connect(0, shards.order)
-        self._links = Links(self.coordinator, options.servers, options.shards)
+        self._links = Links(self.coordinator, options.servers, options.shards, sending(options, stack))
         self._links.cut_written = self.cut_written
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -79,7 +80,7 @@ class FirstServer:
 
     def register(self, address: str) -> None:
         """Take part, at this address."""
-        self._stack.callback(self._links.close)
+        self._stack.push_async_callback(self._links.close)
         known = self._shards.orders() or None
         self.coordinator.handle(ServerRegistered(0, address, self._options.shards, known))
         self._shards.report_again()

@@ -11,6 +11,7 @@ import grpc
 from paramserver.errors import Failure, JobError
 from paramserver.events import Report
 from paramserver.wire import paramserver_pb2 as pb
+from server.chaos import sending
 from server.finish import CHECKPOINT_SECONDS, keep_shards
 from server.link import Link
 from server.options import Options
@@ -59,13 +60,14 @@ class LinkedServer:
             shards.order,
             returns=options.recover,
             orders=shards.orders,
+            begin_anew=shards.report_again,
+            send=sending(options, self._stack),
         )
         self._stack.push_async_callback(self._link.close)
 
     async def reach(self) -> None:
         """Open the link."""
         await self._known_link().connect(self._options.connect_timeout_seconds)
-        self._shards.report_again()
         self._is_linked = True
 
     async def run(self) -> int:
@@ -81,7 +83,6 @@ class LinkedServer:
                     raise
                 log.warning("%s Looking for it for up to %g s.", error, patience)
                 await link.reconnect(patience)
-                self._shards.report_again()
             finally:
                 carrying.cancel()
 

@@ -45,6 +45,7 @@ class Options:
     log_level: str
     log_format: str
     chaos: str
+    chaos_links: str
     chaos_seed: int
     insecure: bool
     doors: Doors
@@ -223,6 +224,12 @@ def _parser() -> ArgumentParser:
         metavar="FAULTS",
         default="",
         help="let calls go wrong on purpose, such as 'lose=1%% delay=1%%+200ms' (default: none)",
+    )
+    add(
+        "--chaos-links",
+        metavar="FAULTS",
+        default="",
+        help="the same for the messages that this server sends to other servers (default: none)",
     )
     add("--chaos-seed", metavar="N", type=whole, default=0, help="seed of all chance in them (default: 0)")
     add("--log-level", choices=LEVELS, default="info", help="debug names each refused call (default: info)")

@@ -15,11 +15,9 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from paramserver.chaos.plan import SERVER, parse_own_faults
 from paramserver.diaries import shard_row
 from paramserver.errors import JobError, RequestError
 from paramserver.events import Report
-from paramserver.faults import Fates
 from paramserver.logs import announce
 from paramserver.security.guard import Guard
 from paramserver.shard import Shard
@@ -27,7 +25,7 @@ from paramserver.storage import sync_names
 from paramserver.storage.trace_file import TraceFile
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.buffers import Buffers
-from server.chaos import FaultyService
+from server.chaos import faulty_calls
 from server.checkpoints import CutKeeper
 from server.comeback import come_back
 from server.first import FirstServer
@@ -177,7 +175,7 @@ class _Server:
     def _make_server(self, handlers: Sequence[grpc.GenericRpcHandler]) -> aio.Server:
         options = self._options
         server = aio.server(
-            interceptors=[Guard(options.doors, INTERNAL), *self._faulty()],
+            interceptors=[Guard(options.doors, INTERNAL), *faulty_calls(options, SERVICE, self._stack)],
             options=SERVER_OPTIONS + options.limits.grpc_options(),
         )
         server.add_generic_rpc_handlers(handlers)
@@ -185,20 +183,6 @@ class _Server:
         names = (SERVICE, *(() if options.server else (INTERNAL,)), "grpc.health.v1.Health")
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
         return server
-
-    def _faulty(self) -> list[FaultyService]:
-        """Return what lets calls go wrong on purpose; at the end it is said what has."""
-        if not self._options.chaos:
-            return []
-        faults = parse_own_faults(self._options.chaos)
-        if faults.blows:
-            raise RequestError(
-                f"Of a server only calls go wrong, but found '{faults.blows[0]}'. Say it to a worker."
-            )
-        fates = Fates(faults.chances, self._options.chaos_seed, (SERVER, self._options.server))
-        faulty = FaultyService(fates, SERVICE)
-        self._stack.callback(lambda: log.info("Gone wrong on purpose: %s.", faulty.account()))
-        return [faulty]
 
     def _report(self, report: Report) -> None:
         if self._part is not None:

@@ -17,8 +17,8 @@ OF_PROCESSES = ("kill", "pause")
 FATES_SHOWN = 2000
 """So many messages of each process are written down in a plan; those after them follow the same seed."""
 
-WORKER, SERVER = 0, 1
-"""Set the fates of workers apart from those of servers."""
+WORKER, SERVER, LINK = 0, 1, 2
+"""Set the fates of the messages of workers apart from those of a server's calls, and of its links."""
 
 
 def parse_own_faults(text: str) -> Faults:
@@ -100,9 +100,14 @@ class Plan:
         text = " ".join([*map(str, self.faults.chances), *own])
         return ["--chaos", text, "--chaos-seed", str(self.seed)] if text else []
 
+    def server_options(self) -> list[str]:
+        """Return what a server has to be told: what happens to its messages to other servers."""
+        text = " ".join(map(str, self.faults.chances))
+        return ["--chaos-links", text, "--chaos-seed", str(self.seed)] if text and self._linked() else []
+
     def sentences(self) -> list[str]:
         """Say what will go wrong."""
-        said = [_of_messages(self.faults)] if self.faults.chances else []
+        said = [_of_messages(self.faults, self.servers)] if self.faults.chances else []
         return said + [f"{each.at / NANOSECONDS:.3f} s after the start {each}" for each in self.happenings]
 
     def record(self) -> dict[str, Any]:
@@ -120,10 +125,15 @@ class Plan:
                 for each in self.happenings
             ],
             "messages": {
-                f"worker{worker}": _befallen(Fates(self.faults.chances, self.seed, (WORKER, worker)))
-                for worker in range(self.workers if self.faults.chances else 0)
+                f"{role}{index}": _befallen(Fates(self.faults.chances, self.seed, (kind, index)))
+                for role, kind, count in (("worker", WORKER, self.workers), ("server", LINK, self._linked()))
+                for index in range(count if self.faults.chances else 0)
             },
         }
+
+    def _linked(self) -> int:
+        """Return how many servers have links."""
+        return self.servers if self.servers > 1 else 0
 
 
 def decide_plan(text: str, seed: int, workers: int, servers: int) -> Plan:
@@ -158,9 +168,10 @@ def _check_there(blow: Blow, workers: int, servers: int) -> None:
             )
 
 
-def _of_messages(faults: Faults) -> str:
+def _of_messages(faults: Faults, servers: int) -> str:
     shares = ", ".join(f"{each.kind} {format_number(each.share * 100)}%" for each in faults.chances)
-    return f"Of the messages of every worker, requests and replies: {shares}."
+    links = " Of those between servers: the same." if servers > 1 else ""
+    return f"Of the messages of every worker, requests and replies: {shares}.{links}"
 
 
 def _befallen(fates: Fates) -> list[dict[str, Any]]:

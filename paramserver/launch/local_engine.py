@@ -119,6 +119,7 @@ class LocalEngine:
         name = EVALUATOR if role == "evaluator" else f"{role} {rank}"
         self._started[name] = role, rank, environment
         if role == "server":
+            more = [*more, *(self._chaos.server_options() if self._chaos is not None else [])]
             line = command("server", self._server_arguments(rank) + self._traces.options(name) + more)
         else:
             more = ["--evaluate"] if role == "evaluator" else self._traces.options(name)

@@ -1732,6 +1732,9 @@ class Hello(google.protobuf.message.Message):
     SHARDS_FIELD_NUMBER: builtins.int
     RETURNS_FIELD_NUMBER: builtins.int
     ORDERS_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    NEW_SESSION_FIELD_NUMBER: builtins.int
+    RECEIVED_FIELD_NUMBER: builtins.int
     server: builtins.int
     """set by the server; its index, >= 1"""
     address: builtins.str
@@ -1740,6 +1743,14 @@ class Hello(google.protobuf.message.Message):
     """set by the server; how many it owns, >= 1"""
     returns: builtins.bool
     """set by the server; it was here before, so this link takes the place of its old one"""
+    session: builtins.str
+    """A link outlives its connections: what came before goes on where both sides know the session.
+    set by the server; the one it goes on with; empty: none
+    """
+    new_session: builtins.str
+    """set by the server; a random text, for a coordinator that does not know that one"""
+    received: builtins.int
+    """set by the server; messages of the session that it has"""
     @property
     def orders(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
         """Set by the server; of each of its shards the last order that it has, where it goes on from its journal.
@@ -1754,10 +1765,35 @@ class Hello(google.protobuf.message.Message):
         shards: builtins.int = ...,
         returns: builtins.bool = ...,
         orders: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
+        session: builtins.str = ...,
+        new_session: builtins.str = ...,
+        received: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "orders", b"orders", "returns", b"returns", "server", b"server", "shards", b"shards"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "new_session", b"new_session", "orders", b"orders", "received", b"received", "returns", b"returns", "server", b"server", "session", b"session", "shards", b"shards"]) -> None: ...
 
 global___Hello = Hello
+
+@typing.final
+class Welcome(google.protobuf.message.Message):
+    """The coordinator's first message on each connection."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESUMES_FIELD_NUMBER: builtins.int
+    RECEIVED_FIELD_NUMBER: builtins.int
+    resumes: builtins.bool
+    """the session goes on; else a new one begins, under the new name"""
+    received: builtins.int
+    """messages of the session that the coordinator has"""
+    def __init__(
+        self,
+        *,
+        resumes: builtins.bool = ...,
+        received: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["received", b"received", "resumes", b"resumes"]) -> None: ...
+
+global___Welcome = Welcome
 
 @typing.final
 class OrderHandled(google.protobuf.message.Message):
@@ -2030,8 +2066,14 @@ class LinkUp(google.protobuf.message.Message):
     STOPPING_FIELD_NUMBER: builtins.int
     CUT_WRITTEN_FIELD_NUMBER: builtins.int
     CAUGHT_UP_FIELD_NUMBER: builtins.int
+    PLACE_FIELD_NUMBER: builtins.int
+    RECEIVED_FIELD_NUMBER: builtins.int
     stopping: builtins.str
     """this server has been asked to stop, so the job is to end: a sentence"""
+    place: builtins.int
+    """of the message in its session, from 1, without gap; 0 for what is no part of it"""
+    received: builtins.int
+    """messages of the session that have come from the other side"""
     @property
     def hello(self) -> global___Hello: ...
     @property
@@ -2061,9 +2103,11 @@ class LinkUp(google.protobuf.message.Message):
         stopping: builtins.str = ...,
         cut_written: global___CutWritten | None = ...,
         caught_up: global___CaughtUp | None = ...,
+        place: builtins.int = ...,
+        received: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["caught_up", b"caught_up", "contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["caught_up", b"caught_up", "contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["caught_up", b"caught_up", "contributed", b"contributed", "cut_written", b"cut_written", "handled", b"handled", "hello", b"hello", "part", b"part", "place", b"place", "received", b"received", "staged", b"staged", "stopping", b"stopping", "written", b"written"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["hello", "handled", "staged", "contributed", "written", "stopping", "cut_written", "caught_up"] | None: ...
 
 global___LinkUp = LinkUp
@@ -2267,10 +2311,17 @@ class LinkDown(google.protobuf.message.Message):
     JOB_ENDED_FIELD_NUMBER: builtins.int
     CUT_ORDERED_FIELD_NUMBER: builtins.int
     GENERATION_BEGUN_FIELD_NUMBER: builtins.int
+    WELCOME_FIELD_NUMBER: builtins.int
+    PLACE_FIELD_NUMBER: builtins.int
+    RECEIVED_FIELD_NUMBER: builtins.int
     number: builtins.int
     """of the order, from 1, without gap"""
     shard: builtins.int
     """which of the server's shards it is for"""
+    place: builtins.int
+    """of the message in its session, from 1, without gap; 0: no part of it"""
+    received: builtins.int
+    """messages of the session that have come from the other side"""
     @property
     def job_announced(self) -> global___JobAnnounced: ...
     @property
@@ -2285,6 +2336,10 @@ class LinkDown(google.protobuf.message.Message):
     def cut_ordered(self) -> global___CutOrdered: ...
     @property
     def generation_begun(self) -> global___GenerationBegun: ...
+    @property
+    def welcome(self) -> global___Welcome:
+        """no order: number and shard mean nothing"""
+
     def __init__(
         self,
         *,
@@ -2297,9 +2352,12 @@ class LinkDown(google.protobuf.message.Message):
         job_ended: global___JobEnded | None = ...,
         cut_ordered: global___CutOrdered | None = ...,
         generation_begun: global___GenerationBegun | None = ...,
+        welcome: global___Welcome | None = ...,
+        place: builtins.int = ...,
+        received: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cut_ordered", b"cut_ordered", "generation_begun", b"generation_begun", "job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cut_ordered", b"cut_ordered", "generation_begun", b"generation_begun", "job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "number", b"number", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed", "shard", b"shard"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["order", b"order"]) -> typing.Literal["job_announced", "membership_changed", "sealed", "round_closed", "job_ended", "cut_ordered", "generation_begun"] | None: ...
+    def HasField(self, field_name: typing.Literal["cut_ordered", b"cut_ordered", "generation_begun", b"generation_begun", "job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "order", b"order", "round_closed", b"round_closed", "sealed", b"sealed", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cut_ordered", b"cut_ordered", "generation_begun", b"generation_begun", "job_announced", b"job_announced", "job_ended", b"job_ended", "membership_changed", b"membership_changed", "number", b"number", "order", b"order", "place", b"place", "received", b"received", "round_closed", b"round_closed", "sealed", b"sealed", "shard", b"shard", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["order", b"order"]) -> typing.Literal["job_announced", "membership_changed", "sealed", "round_closed", "job_ended", "cut_ordered", "generation_begun", "welcome"] | None: ...
 
 global___LinkDown = LinkDown

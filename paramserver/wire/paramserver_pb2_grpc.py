@@ -478,7 +478,8 @@ class InternalServicer(object):
     """
 
     def Link(self, request_iterator, context):
-        """The first message is `hello`; then reports flow up and numbered orders flow down, each in order.
+        """The first messages are `hello` and `welcome`; then reports flow up and numbered orders flow down, each in
+        order. A connection that breaks is opened again, and what was lost with it is sent once more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

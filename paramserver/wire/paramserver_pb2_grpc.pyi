@@ -257,7 +257,9 @@ class InternalStub:
         paramserver.wire.paramserver_pb2.LinkUp,
         paramserver.wire.paramserver_pb2.LinkDown,
     ]
-    """The first message is `hello`; then reports flow up and numbered orders flow down, each in order."""
+    """The first messages are `hello` and `welcome`; then reports flow up and numbered orders flow down, each in
+    order. A connection that breaks is opened again, and what was lost with it is sent once more.
+    """
 
 class InternalAsyncStub:
     """Between servers only: every other server opens one Link to the coordinator and keeps it."""
@@ -266,7 +268,9 @@ class InternalAsyncStub:
         paramserver.wire.paramserver_pb2.LinkUp,
         paramserver.wire.paramserver_pb2.LinkDown,
     ]
-    """The first message is `hello`; then reports flow up and numbered orders flow down, each in order."""
+    """The first messages are `hello` and `welcome`; then reports flow up and numbered orders flow down, each in
+    order. A connection that breaks is opened again, and what was lost with it is sent once more.
+    """
 
 class InternalServicer(metaclass=abc.ABCMeta):
     """Between servers only: every other server opens one Link to the coordinator and keeps it."""
@@ -277,6 +281,8 @@ class InternalServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[paramserver.wire.paramserver_pb2.LinkUp],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[paramserver.wire.paramserver_pb2.LinkDown], collections.abc.AsyncIterator[paramserver.wire.paramserver_pb2.LinkDown]]:
-        """The first message is `hello`; then reports flow up and numbered orders flow down, each in order."""
+        """The first messages are `hello` and `welcome`; then reports flow up and numbered orders flow down, each in
+        order. A connection that breaks is opened again, and what was lost with it is sent once more.
+        """
 
 def add_InternalServicer_to_server(servicer: InternalServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -43,6 +43,22 @@ def test_in_sync_a_broken_network_changes_nothing(launcher, sequential_sha256):
     assert len(plan["messages"]["worker0"]) == pytest.approx(2000 * 0.25, rel=0.2)
 
 
+@pytest.mark.parametrize("durability", ["checkpoint", "journal"])
+def test_links_between_servers_that_break_change_nothing(launcher, sequential_sha256, durability):
+    faults = f"{FAULTS} delay=5%+5ms reorder=5%+5ms"
+    out = run(launcher, "--servers", "3", "--durability", durability, "--chaos", faults, "--chaos-seed", "5")
+    assert "Of those between servers: the same." in out
+    summary = launcher.summary()
+    assert summary["weights_sha256"] == sequential_sha256
+    assert (summary["generation"], summary["restarts"]) == (0, {})
+    for server in range(3):
+        log = (launcher.out / f"logs/server{server}.log").read_text()
+        [account] = re.findall(r"Gone wrong on purpose on links: (.*)\.", log)
+        assert "lose message" in account
+    plan = json.loads((launcher.out / "chaos.json").read_text())
+    assert set(plan["messages"]) == {"worker0", "worker1", "server0", "server1", "server2"}
+
+
 @pytest.mark.parametrize("consistency", ["async", "ssp:2"])
 def test_every_push_is_applied_once_on_each_shard(launcher, consistency):
     run(launcher, "--consistency", consistency, "--chaos", FAULTS, "--chaos-seed", "4")
