@@ -51,6 +51,7 @@ class Coverage:
         spans: pairs of versions, the first and the last of what is known without a gap.
         exact: pairs as in `spans`, of what was computed again from the gradients.
         ended: the job's end is in the journal.
+        is_gone: the job went on with fewer shards, so this one has no part in it any more.
         torn_bytes: that were being written when a process ended, and never counted.
     """
 
@@ -60,6 +61,7 @@ class Coverage:
     spans: list[tuple[int, int]] = field(default_factory=list)
     exact: tuple[int, int] | None = None
     ended: bool = False
+    is_gone: bool = False
     torn_bytes: int = 0
 
     @property
@@ -71,7 +73,8 @@ class Coverage:
         if not self.spans:
             return f"shard {self.shard}: nothing"
         parts = " and ".join(f"{begin:,} to {end:,}" for begin, end in self.spans)
-        return f"shard {self.shard}: versions {parts} of {self.version:,}"
+        gone = "; the job went on without this shard" if self.is_gone else ""
+        return f"shard {self.shard}: versions {parts} of {self.version:,}{gone}"
 
 
 @dataclass(slots=True)

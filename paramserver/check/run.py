@@ -75,8 +75,9 @@ def _shards(run: Path) -> list[int]:
     )
     if not shards:
         raise RequestError(
-            f"{run} has no journal, so there is nothing to check. Runs of servers leave one, unless they are "
-            "told --journal-bytes-max 0; runs in virtual time and of one plain loop have none.",
+            f"{run} has no journal, so there is nothing to check. A run of servers leaves one once its job has "
+            "begun, unless they are told --journal-bytes-max 0; one in virtual time or of one plain loop leaves "
+            "none.",
             Fault.PRECONDITION,
         )
     return shards
@@ -170,6 +171,8 @@ def _check_accounts(report: Report, checks: list[ShardCheck], findings: Findings
             report.counts["rolled back"] += ledger.rolled_back[0]
             for answer in ("duplicate", "fenced", "refused"):
                 report.counts[answer] += ledger.answers[answer]
+    for coverage in report.coverage:
+        coverage.is_gone = len(groups) > 1 and coverage.shard not in groups[-1]
     report.pushes, report.samples = account.pushes, account.samples
     for name, counts in (("pushes", account.pushes), ("samples", account.samples)):
         received = counts["applied"] + counts["dropped"] + counts["partial"] + counts["under way"]

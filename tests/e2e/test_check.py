@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +84,39 @@ def test_a_sound_run_passes(run_of, kind):
 def test_a_run_that_was_only_copied_by_the_forger_passes(forge, kind):
     # A test of the tests: it is the fault that is found, and not that somebody has rewritten the files.
     assert check_run(forge(kind).write()).violations == []
+
+
+def test_a_run_that_goes_on_and_one_that_was_killed_altogether(launcher):
+    options = ("--epochs", "15", "--consistency", "async", "--checkpoint-every", "10")
+    with launcher.start(*options, "--servers", "2", "--shards", "1") as process:
+        try:
+            launcher.until(lambda: len(list((launcher.out / "checkpoints").glob("*/manifest.json"))) > 1)
+            going_on = check_run(launcher.out)
+        finally:
+            servers_and_workers = list(launcher.processes())
+            process.kill()
+            for pid in servers_and_workers:
+                with suppress(ProcessLookupError):  # they end by themselves, too
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
+    assert (going_on.state, going_on.violations) == ("going on", [])
+    assert any("is going on" in note for note in going_on.notes)
+    launcher.until(lambda: launcher.processes() == {})
+    killed = check_run(launcher.out)
+    assert (killed.state, killed.violations) == ("interrupted", [])
+    assert killed.counts["pushes"] > 0
+    # It goes on with other servers and shards.
+    code, _, err = launcher.command("--resume", str(launcher.out), "--servers", "1", "--shards", "3")
+    assert code == 0, err
+    report = check_run(launcher.out)
+    assert (report.state, report.violations) == ("over", [])
+    assert report.counts["generations"] == 1
+    assert [coverage.version for coverage in report.coverage] == launcher.summary()["versions"]
+    # The rows that went to the new shard came with the version that they had.
+    assert report.coverage[2].spans[0][0] > 0
+    code, out, _ = command(launcher.out)
+    assert code == 0
+    assert "1 generation, each at its checkpoint" in out
 
 
 # ------------------------------------------------------------------------------------------ what is planted

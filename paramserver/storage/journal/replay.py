@@ -132,7 +132,7 @@ class Replay:
         match event:
             case JobAnnounced() | GenerationBegun():
                 return replace(event, slices=())
-            case PushReceived():
+            case PushReceived() if event.gradients:
                 return replace(event, gradients={})
             case InitialiseReceived():
                 return replace(event, values={})
