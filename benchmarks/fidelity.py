@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import real_run
-from paramserver.accounting import summarise
 from paramserver.calibration import busy_elsewhere, measure, world_file
 from paramserver.job_file import read_job
 from paramserver.launch.plan import make_plan
 from paramserver.sim import Machines, Simulation, Task, World, parse_compute, parse_network
 from paramserver.sim.estimate import estimate
+from paramserver.summary import summarise
 from paramserver.training import Step
 from paramserver.workload import Workload
 

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from paramserver.accounting import summarise
 from paramserver.errors import JobError, RequestError
 from paramserver.events import CheckpointFailed, CheckpointKept, CutAsked, CutTaken, JobStatus
 from paramserver.storage import ShardFile, finish_checkpoint, load_manifest, write_json
+from paramserver.summary import summarise
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.status import encode_shards
 from server.checkpoints import Checkpoints

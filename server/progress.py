@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paramserver.accounting import merge_counters, visits_record
+from paramserver.accounting import merge_counters
 from paramserver.errors import JobError
 from paramserver.events import Score, Visits
 from paramserver.storage.metrics import MetricsWriter
+from paramserver.summary import visits_record
 from server.coordination import CoordinatorHost
 from server.shards import Shards
 

@@ -39,7 +39,7 @@ class Outcome:
         seed: of the job.
         folder: of the run, inside of that of the comparison.
         reason: why it failed, as a sentence; empty if it finished.
-        summary: of a finished run, as `paramserver.accounting.summarise` made it.
+        summary: of a finished run, as `paramserver.summary.summarise` made it.
         curve: by time.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from paramserver.accounting import merge_counters, summarise
+from paramserver.accounting import merge_counters
 from paramserver.consistency import parse_consistency
 from paramserver.events import Counters, JobStatus, MemberStatus, Phase, Replica, Score, Slice, Standing
 from paramserver.launch.interruption import Interruption
@@ -20,6 +20,7 @@ from paramserver.optim import build_optimizer
 from paramserver.placement import rows_of
 from paramserver.sequential import Contribution, Update, train_sequentially
 from paramserver.storage import MetricsWriter, RunFolder, SliceValues, write_manifest, write_shard
+from paramserver.summary import summarise
 from paramserver.types import Array
 from paramserver.workload import Workload
 

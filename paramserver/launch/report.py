@@ -34,7 +34,7 @@ def print_report(console: Console, summary: Mapping[str, Any], folder: object) -
 
     Args:
         console: where; 80 columns suffice.
-        summary: of a finished run, as `paramserver.accounting.summarise` made it.
+        summary: of a finished run, as `paramserver.summary.summarise` made it.
         folder: the run folder.
     """
     blocks = console.encoding.lower().startswith("utf")

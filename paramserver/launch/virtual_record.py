@@ -6,12 +6,12 @@ import shlex
 from collections import Counter
 from typing import Any
 
-from paramserver.accounting import summarise
 from paramserver.events import JobStatus
 from paramserver.launch.plan import Plan
 from paramserver.launch.record import checkpoint_details
 from paramserver.sim import Run, World
 from paramserver.storage import RunFolder, SliceValues, write_manifest, write_shard
+from paramserver.summary import summarise
 
 NANOSECONDS = 1_000_000_000
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from virtual import LAN, simulate
 
-from paramserver.accounting import summarise
 from paramserver.consistency import parse_consistency
 from paramserver.errors import JobError
 from paramserver.events import Score
@@ -13,6 +12,7 @@ from paramserver.optim import build_optimizer
 from paramserver.parking import ParkingLot
 from paramserver.sequential import train_sequentially
 from paramserver.sim import Machines, Simulation, Task, Watch, parse_problem, world_from_mapping
+from paramserver.summary import summarise
 from paramserver.types import tensors_sha256
 from paramserver.workload import load_workload
 

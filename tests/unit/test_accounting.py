@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from paramserver.accounting import (
     SAMPLE_NAMES,
     account,
-    learning_rate_rule,
     merge_counters,
     shares,
     staleness_bound,
-    summarise,
 )
 from paramserver.events import (
     PHASES,
@@ -30,6 +28,7 @@ from paramserver.events import (
     TensorSpec,
 )
 from paramserver.storage import json_text
+from paramserver.summary import learning_rate_rule, summarise
 
 
 def member(rank, name, counters):
