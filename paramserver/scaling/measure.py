@@ -102,7 +102,10 @@ def measure(exertion: Exertion) -> Point:
 
 
 def _refuse_deaths(run: Run, exertion: Exertion) -> None:
-    dead = sum(member.standing.value == "dead" for member in run.status.members)
+    # Whoever was believed dead has come back since, as its own next incarnation, or not yet.
+    dead = sum(
+        member.standing.value == "dead" or member.replica.incarnation > 1 for member in run.status.members
+    )
     if dead and not (exertion.world.faults.blows or exertion.world.faults.chances):
         raise JobError(
             f"With {exertion.machines.workers:,} workers {dead:,} replicas were believed dead, since a step "
