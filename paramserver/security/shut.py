@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 import ssl
 
+import grpc
+
 from paramserver.security.access import Access
+from paramserver.security.channels import open_channel
 
 PROBE_SECONDS = 3.0
 """How long a connection of our own may take at each step."""
@@ -62,10 +65,23 @@ def why_shut(address: str, access: Access) -> str:
             f"{server} asks for a certificate, and none was shown. Give one of its CA with --tls-cert and "
             "--tls-key."
         )
+    if _opens(address, access):  # the one that was killed has been started again meanwhile
+        return ""
     return (
         f"{server} does not accept the certificate that was shown: it has expired, or is of another CA "
         "than the server's --tls-ca."
     )
+
+
+def _opens(address: str, access: Access) -> bool:
+    """Say whether gRPC can connect now; a certificate that is shown from memory takes its own TLS."""
+    # A connection of its own: others to that server may be waiting before they try again.
+    with open_channel(address, access, (("grpc.use_local_subchannel_pool", 1),)) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(PROBE_SECONDS)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def _of_certificate(address: str, code: int) -> str:

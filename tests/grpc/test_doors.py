@@ -23,6 +23,7 @@ from paramserver.security import Access
 from paramserver.security.channels import open_channel
 from paramserver.security.doors import Doors
 from paramserver.security.guard import PEERS_MAX, Guard
+from paramserver.security.shut import why_shut
 from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.paramserver_pb2_grpc import InternalStub, ParameterServerStub
 
@@ -59,6 +60,13 @@ def test_a_client_whose_certificate_is_of_another_ca_is_refused() -> None:
     with ServerProcess(*server_options(keys())) as server:
         brought = access(ca=keys(), shown=keys("another"), token=keys())
         assert "does not accept the certificate that was shown" in refusal(server.address, brought)
+
+
+def test_a_server_that_is_back_after_it_was_gone_is_not_taken_for_shut() -> None:
+    """What gRPC says of a connection that broke is the same; by the time of the look all is well again."""
+    with ServerProcess(*server_options(keys())) as server:
+        assert why_shut(server.address, access(ca=keys(), shown=keys(), token=keys())) == ""
+        assert "asks for a certificate" in why_shut(server.address, access(ca=keys(), token=keys()))
 
 
 def test_an_expired_certificate_is_not_trusted() -> None:
