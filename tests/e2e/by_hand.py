@@ -115,12 +115,16 @@ class ByHand:
         summary: dict[str, Any] = json.loads((self.out / "summary.json").read_text())
         return summary
 
-    def steps(self) -> int:
-        """Return how many steps all replicas have finished, as of the newest line of the diary."""
+    def clocks(self) -> list[int]:
+        """Return how many steps each replica has finished, as of the newest line of the diary."""
         diary = self.out / "metrics.jsonl"
         lines = diary.read_text().split("\n")[:-1] if diary.exists() else []
         clocks = [record["clocks"] for record in map(json.loads, lines) if record["kind"] == "progress"]
-        return sum(clocks[-1]) if clocks else 0
+        return list(clocks[-1]) if clocks else []
+
+    def steps(self) -> int:
+        """Return how many steps all replicas have finished, as of then."""
+        return sum(self.clocks())
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds."""
