@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paramserver.arguments import ArgumentParser, address, port, positive, seconds, whole
 from paramserver.errors import RequestError
-from paramserver.job import job_from_toml
+from paramserver.job import Job, job_from_toml
 from paramserver.logs import FORMATS, LEVELS
 from paramserver.security import INTERNAL_TOKEN
 from paramserver.security.doors import Doors, add_door_options, check_listen, read_doors
@@ -36,6 +36,7 @@ class Options:
     expect_evaluator: bool
     recover: bool
     resume: bool
+    restarts: bool
     checkpoint_keep: int
     no_recovery: bool
     journal_bytes_max: int
@@ -66,6 +67,11 @@ class Options:
         """The numbers of this server's shards."""
         return range(self.server * self.shards, (self.server + 1) * self.shards)
 
+    @property
+    def comes_back(self) -> bool:
+        """Say whether the job waits for this server when it is stopped, since it is started again."""
+        return self.restarts and self.recovers
+
 
 def read_options(arguments: list[str]) -> Options:
     """Read the command line.
@@ -79,9 +85,9 @@ def read_options(arguments: list[str]) -> Options:
     files = {name: vars(given).pop(name) for name in DOOR_FILES}
     limits = Limits.pop_from(vars(given))
     options = Options(**vars(given), doors=read_doors(**files), limits=limits)
-    if not options.shards:
-        shards = job_from_toml(options.job, "of this server").shards if options.job else 1
-        options = replace(options, shards=shards)
+    options = _with_job(options)
+    if options.restarts and options.out is None:
+        raise RequestError("--restarts goes on with what a run folder has. Name it with --out.")
     if options.recover and not options.recovers:
         raise RequestError(
             "--recover goes on with the checkpoints in a run folder. Name it with --out, and leave "
@@ -102,6 +108,18 @@ def read_options(arguments: list[str]) -> Options:
         )
     _check_doors(options, host)
     return options
+
+
+def _with_job(options: Options) -> Options:
+    """Take what was not said from the job file, or else the usual."""
+    job = job_from_toml(options.job, "of this server") if options.job else Job(shards=1)
+    options = replace(
+        options,
+        shards=options.shards or job.shards,
+        checkpoint_keep=options.checkpoint_keep or job.checkpoint_keep,
+        no_recovery=options.no_recovery or job.durability == "none",
+    )
+    return replace(options, recover=options.recover or options.comes_back)
 
 
 def _check_doors(options: Options, host: str) -> None:
@@ -190,16 +208,22 @@ def _parser() -> ArgumentParser:
         help="with --recover: all replicas start anew, too, and that is no restart of theirs",
     )
     add(
+        "--restarts",
+        action="store_true",
+        help="something starts this server again whenever it ends with an error: go on with what --out has, "
+        "if anything, and when stopped with SIGTERM let the job wait (default: that ends and saves the job)",
+    )
+    add(
         "--no-recovery",
         action="store_true",
-        help="make no checkpoints while the job runs: the loss of a server ends it",
+        help="make no checkpoints while the job runs: the loss of a server ends it (default: the job's word)",
     )
     add(
         "--checkpoint-keep",
         metavar="N",
         type=positive,
-        default=3,
-        help="how many of the checkpoints that are made while the job runs are kept (default: 3)",
+        default=0,
+        help="how many of the checkpoints that are made while the job runs are kept (default: the job's)",
     )
     add(
         "--journal-bytes-max",

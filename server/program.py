@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from typing import NoReturn
 
 import grpc
 from grpc import aio
@@ -28,6 +31,7 @@ from paramserver.wire.buffers import Buffers
 from server.chaos import faulty_calls
 from server.checkpoints import CutKeeper
 from server.comeback import come_back
+from server.ended import TOLD_SECONDS, Ending, ending_of
 from server.first import FirstServer
 from server.journal import ShardJournal
 from server.linked import LinkedServer
@@ -38,7 +42,7 @@ from server.options import Options
 from server.requests import Requests
 from server.service import SERVICE, Service
 from server.shards import Shards
-from server.stops import Stops
+from server.stops import Stop, Stops
 
 log = logging.getLogger("server")
 
@@ -53,7 +57,8 @@ async def serve(options: Options) -> int:
     """Serve until the job is over or something ends it.
 
     The first signal ends the job in order: every server writes its slices, and the coordinator manifest and
-    summary. The second ends this process at once.
+    summary. The second ends this process at once. A server that comes back ends at once with SIGTERM, and the
+    job waits for it.
 
     Returns:
         The exit code: 0 the job finished, 1 it failed, 130 or 143 interrupted.
@@ -63,6 +68,8 @@ async def serve(options: Options) -> int:
         JobError: the coordinator cannot be reached.
     """
     stops = Stops(options.exit_with_parent)
+    if options.restarts and (ending := ending_of(options.out)) is not None:
+        return await _tell_ending(options, ending, stops)
     async with AsyncExitStack() as stack:
         server = _Server(options, stops, stack)
         await server.start()
@@ -71,6 +78,8 @@ async def serve(options: Options) -> int:
             stop = await stops.before(running)
             if stop is None:
                 return running.result()
+            if stop.number is signal.SIGTERM and options.comes_back:
+                _go_away(stop)
             log.log(logging.INFO if stop.number else logging.ERROR, "%s", stop.sentence)
             if stop.number is not None and server.interrupt(stop.number):
                 await stops.before(running)
@@ -80,6 +89,26 @@ async def serve(options: Options) -> int:
             running.cancel()
             with suppress(asyncio.CancelledError, JobError, RequestError):
                 await running
+
+
+async def _tell_ending(options: Options, ending: Ending, stops: Stops) -> int:
+    """Say to whoever still comes that the run is over, for a while; return the exit code."""
+    async with AsyncExitStack() as stack:
+        if options.server == 0:
+            server = _Server(replace(options, out=None, trace=None, recover=False), stops, stack)
+            await server.start()
+            server.end(ending.sentence)
+        log.log(logging.ERROR if ending.code else logging.INFO, "%s", ending.sentence)
+        if options.server == 0:
+            await stops.before(asyncio.create_task(asyncio.sleep(TOLD_SECONDS, ending.code)))
+    return ending.code
+
+
+def _go_away(stop: Stop) -> NoReturn:
+    """End at once, as kill -9 would end it: all that has to be there for a comeback is on the disk."""
+    log.info("%s The job waits for it to be started again.", stop.sentence)
+    logging.shutdown()
+    os._exit(stop.code)
 
 
 class _Server:
@@ -160,7 +189,12 @@ class _Server:
 
     def interrupt(self, number: signal.Signals) -> bool:
         """End the job, so that it is saved; say whether there is anything to wait for."""
-        reason = f"The job was interrupted: server {self._options.server} was stopped by {number.name}."
+        return self.end(
+            f"The job was interrupted: server {self._options.server} was stopped by {number.name}."
+        )
+
+    def end(self, reason: str) -> bool:
+        """End the job, or what might have become one; say whether there is anything to wait for."""
         return self._part is not None and self._part.interrupt(reason)
 
     def tell_all(self, sentence: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import replace
 
 from paramserver.logs import set_up_logs
 from worker.stops import Stops
@@ -32,15 +33,21 @@ def main(arguments: list[str]) -> int:
     """
     stops = Stops()
     from paramserver.errors import RequestError
+    from worker.naming import take_index
     from worker.options import blas_threads, read_options
 
     try:
         options = read_options(arguments)
+        named_in = options.named_in
+        if named_in is not None:
+            options = replace(options, worker=take_index(named_in), named_in=None)
     except RequestError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
     role, index = ("evaluator", None) if options.evaluate else ("worker", options.index)
     set_up_logs(options.log_format, options.log_level, role, index, options.name)
+    if named_in is not None:
+        log.info("Called %s, the lowest name that was free in %s.", options.name, named_in)
     stops.listen(options.exit_with_parent)
     threads = blas_threads(options.job)
     if threads > 0:

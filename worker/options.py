@@ -30,10 +30,12 @@ class Options:
     code: Path | None
     worker: int | None
     named_by_host: bool
+    named_in: Path | None
     threads: int | None
     evaluate: bool
     join_timeout_seconds: float
     leave_on_stop: bool
+    restarts: bool
     exit_with_parent: bool
     log_level: str
     log_format: str
@@ -65,8 +67,11 @@ def read_options(arguments: list[str]) -> Options:
     given = vars(_parser().read(arguments))
     files = [given.pop(name) for name in ("token_file", "tls_ca", "tls_cert", "tls_key")]
     options = Options(**given, access=read_access(*files))
-    if options.named_by_host and options.worker is not None:
-        raise RequestError("--worker and --named-by-host both say what this worker is called. Give one.")
+    names = [options.worker is not None, options.named_by_host, options.named_in is not None]
+    if sum(names) > 1:
+        raise RequestError(
+            "--worker, --named-by-host and --named-in all say what this worker is called. Give one."
+        )
     if options.evaluate and options.trace is not None:
         raise RequestError("An evaluator trains nothing that could be recorded. Leave --trace out.")
     return options
@@ -103,6 +108,14 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="be called as this machine is, where workers on many machines share a command line",
     )
+    add(
+        "--named-in",
+        metavar="DIR",
+        type=Path,
+        default=None,
+        help="have the lowest index that no other living worker has in this folder, which all of them see: "
+        "where workers on one machine share a command line",
+    )
     add("--threads", metavar="N", type=positive, default=None, help="replicas here (default: the job's)")
     add("--evaluate", action="store_true", help="train nothing; score the weights while others train")
     add(
@@ -117,6 +130,12 @@ def _parser() -> ArgumentParser:
         "--leave-on-stop",
         action="store_true",
         help="when stopped, leave the job after the present step (default: to the job it is a death)",
+    )
+    add(
+        "--restarts",
+        action="store_true",
+        help="something starts this worker again whenever it ends with an error: end with 0 where that would "
+        "be in vain, since the job is over",
     )
     add("--exit-with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     add("--log-level", choices=LEVELS, default="info", help="debug shows tracebacks, too (default: info)")

@@ -65,7 +65,7 @@ class Pool:
         self._join_timeout_seconds = join_timeout_seconds
         self._trace = trace
         self._changed = threading.Condition()  # of what it guards
-        self._failure: str | None = None  # guarded by _changed
+        self._failure: JobError | None = None  # guarded by _changed
         self._stopping = False  # guarded by _changed
         self._replaced: list[str] = []  # guarded by _changed; of those whose place another one has taken
         self._generation = 0  # guarded by _changed; the newest that was heard of
@@ -81,7 +81,8 @@ class Pool:
 
         Raises:
             RequestError: the servers train another job.
-            JobError: something failed, or the pool was stopped; a sentence says what came first.
+            JobError: something failed, or the pool was stopped; a sentence says what came first. It is
+                `UNAVAILABLE` where the servers are gone, so that the job may not be over.
         """
         log.debug("Joining the job at %s.", self._connection.coordinator)
         self._join(self._names[0])
@@ -107,9 +108,9 @@ class Pool:
             with suppress(JobError, RequestError):
                 self._connection.heartbeat(self._beats(), LAST_WORD_SECONDS)
         if self._failure is None and len(self._replaced) == len(self._loops):
-            self._failure = self._replaced[0]
+            self._failure = JobError(self._replaced[0])
         if self._failure is not None:
-            raise JobError(self._failure)
+            raise self._failure
         if not self._left_early and not self._asked_to_leave:
             log.info("All steps are done.")
 
@@ -227,18 +228,20 @@ class Pool:
             loop.client.leave(loop.counters())
 
     def _give_up(self, loop: ReplicaLoop, sentence: str) -> None:
-        """Tell the coordinator that a replica has failed, and end the others."""
+        """Tell the coordinator that a replica has failed, which ends the job, and end the others."""
+        failure = Failure.ENDED
         if not self._stopping:
             try:
                 loop.client.leave(loop.counters(), sentence)
             except (RequestError, JobError) as error:
+                failure = Failure.UNAVAILABLE
                 log.debug("The coordinator could not be told: %s", error)
-        self._fail(sentence)
+        self._fail(sentence, failure)
 
-    def _fail(self, sentence: str) -> None:
+    def _fail(self, sentence: str, failure: Failure = Failure.ENDED) -> None:
         with self._changed:
             if self._failure is None:
-                self._failure = sentence
+                self._failure = JobError(sentence, failure)
                 self._changed.notify_all()
         self._connection.stop(sentence)
         for loop in list(self._loops):
@@ -262,4 +265,4 @@ class Pool:
                 self._over = True
                 self._changed.notify_all()
                 return
-        self._fail(sentence)
+        self._fail(sentence, Failure.UNAVAILABLE)

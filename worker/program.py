@@ -10,7 +10,7 @@ from pathlib import Path
 from paramserver.client import Connection
 from paramserver.client.channels import OpenChannel
 from paramserver.diaries import replica_row
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import Failure, JobError, RequestError
 from paramserver.job_file import read_job
 from paramserver.security.channels import open_channel
 from paramserver.storage.trace_file import TraceFile
@@ -32,7 +32,8 @@ def run(options: Options, stops: Stops) -> int:
         stops: listening.
 
     Returns:
-        The exit code: 0 done, 1 it or the job failed, 2 the input cannot be used, 130 or 143 interrupted.
+        The exit code: 0 done, 1 it or the job failed (0 where it restarts and the job is over), 2 the input
+        cannot be used, 130 or 143 interrupted.
     """
     code = 2
     try:
@@ -70,6 +71,8 @@ def run(options: Options, stops: Stops) -> int:
             log.warning("%s", stops.reason)
         else:
             log.error("%s", error)
+        if options.restarts and isinstance(error, JobError) and error.failure is Failure.ENDED:
+            code = 0
         return stops.code or code
     except Exception as error:
         log.debug("The worker ends.", exc_info=True)
