@@ -15,8 +15,8 @@ FROM ${BASE}
 COPY --from=build /opt/paramserver /opt/paramserver
 # A new volume takes the owner of the folder that it is mounted over.
 RUN useradd --create-home --uid 1000 paramserver \
-    && mkdir -p /runs /job /keys/server /keys/worker \
-    && chown -R paramserver /runs /keys
+    && mkdir -p /runs /workers /job /keys/server /keys/worker \
+    && chown -R paramserver /runs /workers /keys
 USER paramserver
 ENV PATH=/opt/paramserver/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /job

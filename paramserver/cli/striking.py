@@ -12,7 +12,7 @@ import typer
 from paramserver.errors import JobError
 from paramserver.launch.addresses import newest_run
 from paramserver.launch.interruption import Interrupted, Interruption
-from paramserver.launch.processes import Process, find_process
+from paramserver.launch.processes import PROCESSES, Contained, Process, find_process
 
 CYCLE_SECONDS = 0.1
 """A slowed process runs and rests once in so long: far less than a lease."""
@@ -45,7 +45,7 @@ def slow_process(word: str, run: Path | None, by: float, seconds: float | None) 
     return _rest(process, CYCLE_SECONDS * (1 - 1 / by), CYCLE_SECONDS / by, seconds or math.inf)
 
 
-def _rest(process: Process, pause: float, run: float | None, seconds: float) -> int:
+def _rest(process: Process | Contained, pause: float, run: float | None, seconds: float) -> int:
     """Pause a process, and let it go on; again and again if it is to run for a while in between.
 
     Whatever ends this, the process goes on.
@@ -79,9 +79,9 @@ def _send(word: str, run: Path | None, number: signal.Signals, what: str) -> int
     return 0
 
 
-def _find(word: str, run: Path | None) -> Process:
-    return find_process(run or newest_run(Path("runs")), word)
+def _find(word: str, run: Path | None) -> Process | Contained:
+    return find_process(run or newest_run(Path("runs"), PROCESSES), word)
 
 
-def _say(process: Process, what: str) -> None:
-    typer.echo(f"{process.name} (process {process.pid}) {what}.")
+def _say(process: Process | Contained, what: str) -> None:
+    typer.echo(f"{process.name} ({process.where}) {what}.")

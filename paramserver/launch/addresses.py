@@ -99,16 +99,17 @@ def read_ending(run: Path) -> str:
     return f"The run in {run} is over ({outcome}).{because} Its figures are in {summary}."
 
 
-def newest_run(runs: Path) -> Path:
+def newest_run(runs: Path, has: str = SERVERS) -> Path:
     """Return the folder of the newest run that is going on.
 
     Args:
         runs: the folder of run folders.
+        has: name of a file that a run folder has while the run goes on.
 
     Raises:
         RequestError: none is.
     """
-    going = sorted(runs.glob(f"*/{SERVERS}"), key=lambda path: path.stat().st_mtime_ns)
+    going = sorted(runs.glob(f"*/{has}"), key=lambda path: path.stat().st_mtime_ns)
     if not going:
         raise RequestError(
             f"No run is going on in {runs.absolute()}. Start one with paramserver train, name the folder of "

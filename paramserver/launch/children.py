@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from paramserver.errors import JobError
+from paramserver.launch.engine import how_it_ended
 from paramserver.launch.log_cap import LOG_BYTES_MAX, LogCap
 from paramserver.logs import said
 
@@ -86,14 +87,7 @@ class Child:
 
     def ending(self) -> str:
         """Say in a sentence how it ended."""
-        code = self.code
-        if code is None:
-            how = "is still running"
-        elif code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-        else:
-            how = f"ended with exit code {code}"
-        return f"The process of {self.name} {how}."
+        return f"The process of {self.name} {how_it_ended(self.code)}."
 
     def epitaph(self) -> str:
         """Say in a sentence or two how it ended, and what it said last."""

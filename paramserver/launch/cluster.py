@@ -7,7 +7,6 @@ import math
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +29,10 @@ from paramserver.launch.containers import (
 from paramserver.launch.engine import start_all
 from paramserver.launch.interruption import Interruption
 from paramserver.launch.outcome import complete, read_summary
+from paramserver.launch.processes import remove_processes, write_containers
 from paramserver.launch.progress import Moment, Reporter
+from paramserver.launch.restarts import Restarts
+from paramserver.launch.telemetry import Telemetry
 from paramserver.storage import RunFolder
 from paramserver.workload import Workload
 
@@ -62,7 +64,7 @@ def check_cluster(job: Job) -> None:
 
 
 def run_cluster(
-    plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter
+    plan: Workload, folder: RunFolder, interruption: Interruption, reporter: Reporter, telemetry: Telemetry
 ) -> dict[str, Any]:
     """Run a job in containers and return its summary; when this returns or raises, none is left.
 
@@ -71,6 +73,7 @@ def run_cluster(
         folder: where logs, checkpoint and summary go.
         interruption: entered.
         reporter: shows progress.
+        telemetry: what the containers tell.
 
     Raises:
         RequestError: there is no container engine any more.
@@ -88,21 +91,28 @@ def run_cluster(
             "PARAMSERVER_SERVERS": str(job.servers),
             "PARAMSERVER_START_TIMEOUT": f"{job.start_timeout:g}",
             "PARAMSERVER_RUN": RUN,
+            "PARAMSERVER_RESTART": "no",  # it is done here, where it is counted
+            "PARAMSERVER_SERVER_OPTIONS": " ".join(telemetry.options()),
+            "PARAMSERVER_WORKER_OPTIONS": " ".join(telemetry.options()),
         }
         _stage(job, Path(stage))
         try:
             try:
                 containers.build(environment)
                 start_all(containers, job.servers, job.workers, environment)
-                _follow(plan, containers.started, interruption, reporter)
+                containers.name_workers()
+                write_containers(folder, containers.all)
+                restarts = Restarts(job, containers, Container.start_again, reporter.note)
+                _follow(plan, containers, restarts, interruption, reporter)
             finally:
+                remove_processes(folder)
                 _bring_back(containers, plan, folder)
         except JobError as error:
             summary = read_summary(folder)
             # What was interrupted here, because of the error, has no better reason than the error.
             reason = summary.get("reason") if summary.get("outcome") == "failed" else ""
             raise JobError(reason or f"{error} The logs are in {folder.logs}.") from error
-    return complete(plan, folder)
+    return complete(plan, folder) | {"restarts": dict(restarts.counts)}
 
 
 def _stage(job: Job, stage: Path) -> None:
@@ -123,47 +133,52 @@ def _stage(job: Job, stage: Path) -> None:
 
 
 def _follow(
-    plan: Workload, started: Sequence[Container], interruption: Interruption, reporter: Reporter
+    plan: Workload,
+    containers: Containers,
+    restarts: Restarts[Container],
+    interruption: Interruption,
+    reporter: Reporter,
 ) -> None:
-    """Show how the job goes until every container has ended well.
+    """Show how the job goes until every container has ended well, and start those again that have not.
 
     Raises:
         JobError: one has not.
         Interrupted: a signal came.
     """
-    while awaited := [container for container in started if container.code is None]:
+    first = containers.all[0]
+    while first.code != 0 and not _has_failed(containers) and not restarts.final():
         interruption.wait(POLL_SECONDS)
-        if started[0].code == 0:
-            _settle(awaited, interruption)
-            break
-        if any(container.code for container in started):
-            _settle(awaited, interruption)
-            break
-        moment = moment_of(started[0].run("tail", "-n", DIARY_LINES, DIARY), sum(plan.steps))
+        restarts.look(None, time.monotonic())
+        moment = moment_of(first.run("tail", "-n", DIARY_LINES, DIARY), sum(plan.steps))
         if moment is not None:
             reporter.update(moment)
-    for container in sorted(started, key=lambda container: container.code is None):
-        if container.code:
-            said = [line.strip() for line in container.logs().splitlines() if line.strip()]
-            last = f" Its last words: {said[-1][:300]}" if said else ""
-            raise JobError(f"The container of {container.name} ended with exit code {container.code}.{last}")
+    _settle(containers, interruption)
+    if first.code != 0:
+        failed = restarts.final() or containers.failed()
+        raise JobError(restarts.epitaph(failed[0]))
 
 
-def _settle(awaited: Sequence[Container], interruption: Interruption) -> None:
-    """Let the others end by themselves, for a while."""
+def _has_failed(containers: Containers) -> bool:
+    """Say whether a server has ended with a sentence: then the job has, too."""
+    codes = [each.code for each in containers.all if each.name.startswith("server")]
+    return any(code is not None and code > 0 for code in codes)
+
+
+def _settle(containers: Containers, interruption: Interruption) -> None:
+    """Let those that still run end by themselves, for a while."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while any(container.code is None for container in awaited) and time.monotonic() < deadline:
+    while containers.running() and time.monotonic() < deadline:
         interruption.wait(LOOK_SECONDS)
 
 
 def _bring_back(containers: Containers, plan: Workload, folder: RunFolder) -> None:
     """Stop what runs, keep logs and the run folder of the volume, and remove everything else."""
-    if any(container.code is None for container in containers.started):
-        containers.stop()
-    for container in containers.started:
+    if containers.running():
+        containers.end()
+    for container in containers.all:
         folder.write_text(f"logs/{container.name.replace(' ', '')}.log", container.logs())
-    if containers.started:
-        containers.fetch(containers.started[0], f"/runs/{RUN}", folder.path)
+    if containers.all:
+        containers.fetch(containers.all[0], f"/runs/{RUN}", folder.path)
     folder.write_text("job.toml", plan.job.to_toml())  # with this machine's paths, not those in containers
     containers.remove()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import paramserver
 from paramserver.errors import JobError, RequestError
-from paramserver.launch.engine import Role
+from paramserver.launch.engine import Role, how_it_ended
 
 COMPOSE_FILE = "COMPOSE_FILE"
 """The variable by which Docker, too, is told of another compose file."""
@@ -31,9 +32,25 @@ ASK_SECONDS = 20.0
 START_SECONDS = 300.0
 BUILD_SECONDS = 1800.0
 STOP_SECONDS = 150.0
-"""Longer than the grace period of the servers in compose.yaml."""
+"""Longer than the grace periods in compose.yaml, one after the other."""
+
+END_SECONDS = 60.0
+"""How long a job that is ended early may take to be saved."""
+
+NAME_SECONDS = 20.0
+"""How long a worker may take to say what it is called; one that logs only warnings never does."""
 
 LOOK_SECONDS = 0.5
+
+CALLED = r"Called worker(\d+), "
+"""What a worker says of itself that shares its command line with others."""
+
+SIGNALLED = 128
+"""Added to the number of the signal that has ended a container, this is its exit code."""
+
+SIGNALS = {int(number) for number in signal.Signals}
+
+LINE_CHARACTERS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +107,37 @@ class Container:
     """One container that has been started.
 
     Args:
-        name: for people.
+        name: for people, such as ``server 0``.
         number: its id with the engine.
         tools: of the engine.
+
+    Attributes:
+        name: the same.
+        number: the same.
+        started_at: by ``time.monotonic``.
     """
 
     def __init__(self, name: str, number: str, tools: Tools) -> None:
-        self._name = name
         self._tools = tools
         self._code: int | None = None
+        self.name = name
         self.number = number
+        self.started_at = time.monotonic()
 
     @property
-    def name(self) -> str:
-        """For people, such as ``server 0``."""
-        return self._name
+    def engine(self) -> str:
+        """Return the command that knows it: ``docker`` or ``podman``."""
+        return self._tools.container
 
     @property
     def code(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """Its exit code, minus the signal that ended it; None while it runs."""
         if self._code is None:
             state = "{{.State.Status}} {{.State.ExitCode}}"
             told = ask(self._tools.container, "inspect", "--format", state, self.number).split()
             if told and told[0] in ("exited", "dead", "removing"):
-                self._code = int(told[1])
+                code = int(told[1])
+                self._code = SIGNALLED - code if code - SIGNALLED in SIGNALS else code
         return self._code
 
     def wait(self, seconds: float) -> int | None:
@@ -123,13 +147,41 @@ class Container:
             time.sleep(LOOK_SECONDS)
         return self.code
 
+    def ending(self) -> str:
+        """Say in a sentence how it ended."""
+        return f"The container of {self.name} {how_it_ended(self.code)}."
+
+    def epitaph(self) -> str:
+        """Say in a sentence or two how it ended, and what it said last."""
+        said = [line.strip() for line in self.logs().splitlines() if line.strip()]
+        return self.ending() + (f" Its last words: {said[-1][:LINE_CHARACTERS_MAX]}" if said else "")
+
     def stop(self) -> None:
         """Send it SIGTERM."""
-        ask(self._tools.container, "kill", "--signal", "TERM", self.number)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its first process, unless it has ended."""
+        ask(self._tools.container, "kill", "--signal", number.name.removeprefix("SIG"), self.number)
+
+    def start_again(self) -> None:
+        """Start it again, after its end, with all that is in it.
+
+        Raises:
+            JobError: the engine refuses.
+        """
+        if not ask(self._tools.container, "start", self.number, seconds=START_SECONDS):
+            raise JobError(f"The container of {self.name} cannot be started again.")
+        self._code, self.started_at = None, time.monotonic()
 
     def logs(self) -> str:
         """Return what it has written."""
         return ask(self._tools.container, "logs", self.number)
+
+    def index(self) -> int | None:
+        """Return the index that the worker in it has taken, by its log; None before that."""
+        found = re.findall(CALLED, self.logs())
+        return int(found[-1]) if found else None
 
     def run(self, *command: str) -> str:
         """Run a command inside, and return what it printed; empty if it cannot be run."""
@@ -147,7 +199,7 @@ class Containers:
         pause: waits between two looks at a command that takes long, and may raise to give it up.
 
     Attributes:
-        started: the containers that there are, server 0 first.
+        all: the containers that there are, server 0 first.
     """
 
     def __init__(
@@ -159,8 +211,8 @@ class Containers:
         self._pause = pause
         self._base = [*tools.compose, "-f", str(compose_file), "-p", project]
         self._environment: dict[str, str] = {}
-        self._pending: list[Container] = []
-        self.started: list[Container] = []
+        self._pending: list[tuple[int, Container]] = []
+        self.all: list[Container] = []
 
     def build(self, environment: Mapping[str, str]) -> None:
         """Build the image, unless one is named, and make the cluster's keys.
@@ -178,17 +230,46 @@ class Containers:
         self._environment = dict(environment)
         container = Container(role if role == "evaluator" else f"{role} {rank}", "", self._tools)
         service = f"{role}{rank}" if role == "server" else role
+        started = [(0, container)]
         if role == "worker":
-            self._pending.append(container)
-            if len(self._pending) < self._workers:
+            self._pending.append((rank, container))
+            if rank + 1 < self._workers:
                 return container
+            started, self._pending = self._pending, []
         self._compose("up", "--detach", "--no-build", "--no-deps", service, environment=environment)
-        started = self._pending if role == "worker" else [container]
-        self._pending = []
-        for number, each in enumerate(started, 1):
-            each.number = self._find(service, number)
-            self.started.append(each)
+        for place, each in started:
+            each.number, each.started_at = self._find(service, place + 1), time.monotonic()
+            self.all.append(each)
         return container
+
+    def name_workers(self) -> None:
+        """Call the containers of workers as these call themselves; waits until each does, or has ended."""
+        deadline = time.monotonic() + NAME_SECONDS
+        for each in self.all:
+            if not each.name.startswith("worker"):
+                continue
+            while (index := each.index()) is None and each.code is None and time.monotonic() < deadline:
+                self._pause(LOOK_SECONDS)
+            if index is not None:
+                each.name = f"worker {index}"
+
+    def failed(self) -> list[Container]:
+        """Return those that ended badly, those ended by a signal first."""
+        return sorted((each for each in self.all if each.code), key=lambda each: (each.code or 0) > 0)
+
+    def running(self) -> list[Container]:
+        """Return those that run."""
+        return [each for each in self.all if each.code is None]
+
+    def end(self) -> None:
+        """End the job, so that it is saved; blocks until all containers have ended, but not for long."""
+        if self.all[0].code is None:
+            self.all[0].signal(signal.SIGINT)
+            deadline = time.monotonic() + END_SECONDS
+            while self.running() and time.monotonic() < deadline:
+                time.sleep(LOOK_SECONDS)
+        if self.running():
+            self.stop()
 
     def stop(self) -> None:
         """Ask all to end in order, and wait for that; blocks as long as their grace periods."""

@@ -6,6 +6,7 @@ for what it starts. It knows where servers are reached and how a job's files get
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
@@ -67,3 +68,18 @@ def start_all(engine: Engine, servers: int, workers: int, environment: Mapping[s
     ranks: list[tuple[Role, int]] = [("server", rank) for rank in range(servers)]
     ranks += [("evaluator", 0), *(("worker", rank) for rank in range(workers))]
     return [engine.start(role, rank, environment) for role, rank in ranks]
+
+
+def how_it_ended(code: int | None) -> str:
+    """Say how a program ended.
+
+    Args:
+        code: its exit code, minus the signal that ended it; None while it runs.
+
+    Example:
+        >>> how_it_ended(-9), how_it_ended(1)
+        ('was ended by SIGKILL', 'ended with exit code 1')
+    """
+    if code is None:
+        return "is still running"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

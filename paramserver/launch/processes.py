@@ -1,4 +1,4 @@
-"""Which processes a run has: a file in its folder while it runs, for whoever wants to do something to one."""
+"""Which processes or containers a run has: a file in its folder while it runs, for whoever looks for one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from paramserver.errors import JobError, RequestError, did_you_mean
 from paramserver.launch.addresses import read_ending
 from paramserver.launch.children import Child
+from paramserver.launch.containers import Container, ask
 from paramserver.storage import RunFolder
 
 PROCESSES = "processes.json"
@@ -31,6 +32,11 @@ class Process:
     name: str
     pid: int
     begun: str
+
+    @property
+    def where(self) -> str:
+        """Say which it is."""
+        return f"process {self.pid}"
 
     @property
     def is_there(self) -> bool:
@@ -53,6 +59,41 @@ class Process:
             raise JobError(f"The process of {self.name} ({self.pid}) belongs to another user.") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Contained:
+    """What runs in one container of a run.
+
+    Attributes:
+        name: such as ``worker1``.
+        container: its id.
+        engine: the command that knows it: ``docker`` or ``podman``.
+    """
+
+    name: str
+    container: str
+    engine: str
+
+    @property
+    def where(self) -> str:
+        """Say which it is."""
+        return f"container {self.container[:12]}"
+
+    @property
+    def is_there(self) -> bool:
+        """Say whether it still runs, or is paused."""
+        return ask(self.engine, "inspect", "--format", "{{.State.Running}}", self.container).strip() == "true"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to all that runs there but the first process, which ends with the others.
+
+        Raises:
+            JobError: it has ended.
+        """
+        if not self.is_there:
+            raise JobError(f"The container of {self.name} ({self.container[:12]}) has ended.")
+        ask(self.engine, "exec", self.container, "sh", "-c", f"kill -{number.value} -1")
+
+
 def write_processes(folder: RunFolder, children: Iterable[Child]) -> None:
     """Write which processes a run has: of each name the newest.
 
@@ -65,13 +106,28 @@ def write_processes(folder: RunFolder, children: Iterable[Child]) -> None:
     )
 
 
+def write_containers(folder: RunFolder, containers: Iterable[Container]) -> None:
+    """Write which containers a run has; they keep their ids when they are started again.
+
+    Raises:
+        JobError: the disk refuses.
+    """
+    folder.write_json(
+        PROCESSES,
+        [
+            {"name": each.name.replace(" ", ""), "container": each.number, "engine": each.engine}
+            for each in containers
+        ],
+    )
+
+
 def remove_processes(folder: RunFolder) -> None:
     """Remove the file: none is left."""
     (folder.path / PROCESSES).unlink(missing_ok=True)
 
 
-def read_processes(run: Path) -> list[Process]:
-    """Return the processes of a run that goes on.
+def read_processes(run: Path) -> list[Process | Contained]:
+    """Return the processes or containers of a run that goes on.
 
     Raises:
         RequestError: this is not the folder of a run that has processes.
@@ -79,20 +135,25 @@ def read_processes(run: Path) -> list[Process]:
     """
     try:
         found = json.loads((run / PROCESSES).read_text())
-        return [Process(str(each["name"]), int(each["pid"]), str(each["begun"])) for each in found]
+        return [
+            Contained(str(each["name"]), str(each["container"]), str(each["engine"]))
+            if "container" in each
+            else Process(str(each["name"]), int(each["pid"]), str(each["begun"]))
+            for each in found
+        ]
     except FileNotFoundError:
         if ending := read_ending(run):
             raise JobError(ending) from None
         raise RequestError(
             f"There is no {PROCESSES} in {run}: it is not the folder of a run that is going on as processes "
-            "of this machine."
+            "or containers of this machine."
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{run / PROCESSES} cannot be read: {error}.") from None
 
 
-def find_process(run: Path, word: str) -> Process:
-    """Return the process of a run that is meant by a word such as ``worker1``, ``w1``, ``server0`` or ``s0``.
+def find_process(run: Path, word: str) -> Process | Contained:
+    """Return the process or container of a run that a word means: ``worker1``, ``w1``, ``server0`` or ``s0``.
 
     Raises:
         RequestError: there is none of that name.

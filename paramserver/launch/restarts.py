@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from paramserver.events import JobStatus, MemberStatus, Standing
 from paramserver.job import Job
-from paramserver.launch.children import Child, Children
 from paramserver.launch.progress import count
 
 PAUSE_SECONDS = 1.0
@@ -21,7 +21,48 @@ BAD_INPUT = 2
 """The exit code of a process that cannot use its input; starting it again would not help."""
 
 
-class Restarts:
+class Mortal(Protocol):
+    """A process or a container, as far as its end is looked at.
+
+    Attributes:
+        name: for people, such as ``server 0``.
+        started_at: by ``time.monotonic``.
+    """
+
+    name: str
+    started_at: float
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, minus the signal that ended it; None while it runs."""
+
+    def ending(self) -> str:
+        """Say in a sentence how it ended."""
+
+    def epitaph(self) -> str:
+        """Say in a sentence or two how it ended, and what it said last."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+
+
+P = TypeVar("P", bound=Mortal)
+
+
+class Fleet(Protocol[P]):
+    """All processes or containers of a job.
+
+    Attributes:
+        all: the newest of each name.
+    """
+
+    all: list[P]
+
+    def failed(self) -> list[P]:
+        """Return those that ended badly, those ended by a signal first."""
+
+
+class Restarts(Generic[P]):
     """Starts the processes of one job again.
 
     A worker whose replicas are dead to the coordinator although it runs (it hangs, or is stopped) is killed
@@ -38,13 +79,13 @@ class Restarts:
     """
 
     def __init__(
-        self, job: Job, children: Children, restart: Callable[[Child], Child], note: Callable[[str], None]
+        self, job: Job, children: Fleet[P], restart: Callable[[P], object], note: Callable[[str], None]
     ) -> None:
         self._job = job
         self._children = children
         self._restart = restart
         self._note = note
-        self._seen_ended: set[Child] = set()
+        self._seen_ended: set[P] = set()
         self._left_alone: set[str] = set()  # names of those that the job goes on without
         self._before: dict[str, dict[str, MemberStatus]] = {}  # replicas of a worker when it was started
         self._dead_since: dict[str, float] = {}
@@ -70,7 +111,7 @@ class Restarts:
             elif child.code and self._is_dispensable(child):
                 self._leave_alone(child)
 
-    def final(self) -> list[Child]:
+    def final(self) -> list[P]:
         """Return the processes that ended badly and are not started again, those ended by a signal first."""
         return [
             child
@@ -78,14 +119,14 @@ class Restarts:
             if not self._may_restart(child) and not self._is_dispensable(child)
         ]
 
-    def epitaph(self, child: Child) -> str:
+    def epitaph(self, child: P) -> str:
         """Say how a process ended for good."""
         again = self.counts[child.name]
         times = "once" if again == 1 else f"{again} times"
         more = f" It had been started again {times}; --max-restarts allows no more." if again else ""
         return child.epitaph() + more
 
-    def _is_missed(self, child: Child, status: JobStatus | None) -> bool:
+    def _is_missed(self, child: P, status: JobStatus | None) -> bool:
         """Say whether a process that has ended still has something to do."""
         if child.code:
             return True
@@ -96,23 +137,23 @@ class Restarts:
             and any(member.standing is not Standing.LEFT for member in _replicas(child, status).values())
         )
 
-    def _may_restart(self, child: Child) -> bool:
+    def _may_restart(self, child: P) -> bool:
         again = self.counts[child.name]
         if again >= self._job.max_restarts or (child.code == BAD_INPUT and not again):
             return False
         return self._job.durability != "none" or not child.name.startswith("server")
 
-    def _is_dispensable(self, child: Child) -> bool:
+    def _is_dispensable(self, child: P) -> bool:
         """Say whether the job can go on without a process: that is what ``drop`` means."""
         is_worker = child.name.startswith("worker")
         return is_worker and self._job.on_death == "drop" and child.code != BAD_INPUT
 
-    def _leave_alone(self, child: Child) -> None:
+    def _leave_alone(self, child: P) -> None:
         if child.name not in self._left_alone:
             self._left_alone.add(child.name)
             self._note(f"{self.epitaph(child)} The job goes on without it.")
 
-    def _begin_again(self, child: Child, status: JobStatus | None) -> None:
+    def _begin_again(self, child: P, status: JobStatus | None) -> None:
         self.counts[child.name] += 1
         self._seen_ended.discard(child)
         self._dead_since.pop(child.name, None)
@@ -121,7 +162,7 @@ class Restarts:
         self._note(f"{ending} It is started again ({self.counts[child.name]} of {self._job.max_restarts}).")
         self._restart(child)
 
-    def _look_at_living(self, child: Child, status: JobStatus | None, now: float) -> None:
+    def _look_at_living(self, child: P, status: JobStatus | None, now: float) -> None:
         """Kill a worker that hangs, so that it is replaced."""
         if status is None or status.ended or self._job.on_death != "restart":
             return
@@ -155,7 +196,7 @@ class Restarts:
         return True
 
 
-def _replicas(child: Child, status: JobStatus) -> dict[str, MemberStatus]:
+def _replicas(child: Mortal, status: JobStatus) -> dict[str, MemberStatus]:
     """Return the replicas of a worker, by name."""
     worker = child.name.replace(" ", "")
     return {member.name: member for member in status.members if member.name.partition("/")[0] == worker}

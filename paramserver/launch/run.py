@@ -155,8 +155,9 @@ def _run_engine(plan: Plan, folder: RunFolder, ways: _Ways) -> dict[str, Any]:
         return run_processes(
             plan, folder, interruption, reporter, ways.telemetry, ways.faults, resumes=ways.resumes
         )
-    engines = {"sequential": run_loop, "compose": run_cluster}
-    return engines[plan.job.engine](plan, folder, interruption, reporter)
+    if plan.job.engine == "compose":
+        return run_cluster(plan, folder, interruption, reporter, ways.telemetry)
+    return run_loop(plan, folder, interruption, reporter)
 
 
 def _opening(plan: Plan, folder: RunFolder) -> str:

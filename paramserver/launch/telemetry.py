@@ -39,6 +39,11 @@ class Telemetry:
         """
         if self.log_bytes_max < LOG_BYTES_MIN:
             raise RequestError(f"--log-bytes-max is at least {LOG_BYTES_MIN:,}, not {self.log_bytes_max:,}.")
+        if job.engine == "compose" and self.log_bytes_max != LOG_BYTES_MAX:
+            raise RequestError(
+                "--log-bytes-max is for logs of processes on this machine, and those of containers are "
+                "kept by their engine, which has limits of its own. Leave it out."
+            )
         if self.metrics_port is None:
             return
         if job.engine != "local":

@@ -106,14 +106,26 @@ def test_containers_may_start_in_any_order_and_a_trained_run_is_in_the_volume(to
     assert summary(mine / "out")["weights_sha256"] == summary(mine / "sequential")["weights_sha256"]
     assert (mine / "out" / "job.toml").read_text() == JOB
     # Replicas of one service have names of their own.
-    assert len(summary(mine / "out")["time_budget"]["workers"]) == 2
+    assert set(summary(mine / "out")["time_budget"]["workers"]) == {"worker0", "worker1"}
     assert left_behind(tools) == []
 
 
-def test_a_cluster_that_is_interrupted_saves_the_run_and_leaves_no_container(tools, mine):
+def test_what_dies_is_started_again_and_an_interrupted_run_is_saved(tools, mine):
     with start(mine, "--engine", "compose", "--epochs", "1000000", "--out", "out") as process:
         try:
             while "to go" not in (line := process.stdout.readline()):
+                assert line, "It ended by itself."
+            struck = subprocess.run(
+                [sys.executable, "-P", "-m", "paramserver", "chaos", "kill", "w1", "--run", "out"],
+                cwd=mine,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+            assert struck.stdout.startswith("worker1 (container "), struck.stderr
+            again = "The container of worker 1 was ended by SIGKILL. It is started again (1 of 3)."
+            while again not in (line := process.stdout.readline()):
                 assert line, "It ended by itself."
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=SECONDS)
@@ -123,6 +135,111 @@ def test_a_cluster_that_is_interrupted_saves_the_run_and_leaves_no_container(too
     assert summary(mine / "out")["outcome"] == "interrupted"
     assert summary(mine / "out")["samples"]["applied"] > 0
     assert len(read_checkpoint(mine / "out" / "checkpoint").versions) == 4
-    assert "stopped by SIGTERM" in (mine / "out" / "logs" / "server0.log").read_text()
-    assert "stopped by SIGTERM" in (mine / "out" / "logs" / "worker1.log").read_text()
+    for name in ("server0", "server1", "worker0"):
+        assert "server 0 was stopped by SIGINT" in (mine / "out" / "logs" / f"{name}.log").read_text()
+    assert left_behind(tools) == []
+
+
+FAULTY = """
+epochs = 25
+servers = 2
+lease_seconds = 3.0
+restart_timeout = 60.0
+checkpoint_every = "5"
+"""
+SLOWLY = "--chaos delay=100%+30ms"
+"""Of servers: so a small job lasts as long as containers take to come and to come back."""
+
+
+class Cluster:
+    """The services of compose.yaml, as `docker compose up` has them, and what befalls them."""
+
+    def __init__(self, tools, folder, run="mine", **environment):
+        self.tools, self.run = tools, run
+        self.environment = {"PARAMSERVER_JOB": str(folder), "PARAMSERVER_RUN": run, **environment}
+        self.containers = Containers(
+            tools, find_compose_file(), f"paramserver-{uuid.uuid4().hex[:8]}", 2, lambda _: None
+        )
+
+    def __enter__(self):
+        self.server = [self._start("server", rank) for rank in range(2)]
+        self._start("evaluator", 0)
+        self.worker = [self._start("worker", rank) for rank in range(2)]
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            for each in self.containers.all:
+                print(f"== {each.name}\n{each.logs()}", file=sys.stderr)
+        self.containers.stop()
+        self.containers.remove()
+
+    def _start(self, role, rank):
+        return self.containers.start(role, rank, self.environment)
+
+    def add_worker(self):
+        """Have one more worker, as `PARAMSERVER_WORKERS=3 docker compose up --detach worker` does."""
+        self.environment["PARAMSERVER_WORKERS"] = str(len(self.worker) + 1)
+        self.worker.append(self._start("worker", len(self.worker)))
+
+    def ask(self, *words):
+        return ask(self.tools.container, *words).strip()
+
+    def kill(self, container):
+        """Kill the program in a container, which is the end of that, and wait until it is started again."""
+        before = int(self.ask("inspect", "--format", "{{.RestartCount}}", container.number))
+        self.ask("exec", container.number, "sh", "-c", "kill -KILL -1")
+        self.until(
+            lambda: int(self.ask("inspect", "--format", "{{.RestartCount}}", container.number)) > before
+        )
+
+    def steps(self):
+        """Return how many steps each replica has finished; of none while the first server is away."""
+        lines = self.server[0].run("tail", "-n", "50", f"/runs/{self.run}/metrics.jsonl").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith('{"kind": "progress"')]
+        return found[-1]["clocks"] if found else []
+
+    def advance(self, replicas=4):
+        """Wait until the job has come further, with so many replicas."""
+        before = sum(self.steps())
+        self.until(lambda: len(now := self.steps()) == replicas and sum(now) > before + 2 * replicas)
+
+    @staticmethod
+    def until(condition):
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline
+            select.select([], [], [], 0.2)
+
+
+@pytest.mark.parametrize("consistency", ["sync", "async", "ssp:2"])
+def test_containers_die_and_come_and_the_job_goes_on(tools, mine, consistency):
+    (mine / "job.toml").write_text(f'{FAULTY}consistency = "{consistency}"\n')
+    with start(mine, "--engine", "sequential", "--out", "sequential") as process:
+        process.communicate(timeout=SECONDS)
+    mine.chmod(0o755)
+    with Cluster(tools, mine, PARAMSERVER_SERVER_OPTIONS=SLOWLY) as cluster:
+        cluster.advance()
+        cluster.kill(cluster.worker[1])
+        replicas = 4
+        if consistency != "sync":  # there the weights tell that nothing else was done than without all this
+            cluster.add_worker()
+            replicas = 6
+        cluster.advance(replicas)
+        cluster.ask("restart", cluster.server[1].number)
+        cluster.advance(replicas)
+        assert "stopped by SIGTERM. The job waits" in cluster.server[1].logs()
+        cluster.kill(cluster.server[0])
+        for each in cluster.containers.all:
+            assert each.wait(SECONDS) == 0, each.logs()
+        (mine / "out").mkdir()
+        cluster.containers.fetch(cluster.server[0], "/runs/mine", mine / "out")
+        found = summary(mine / "out")
+        assert found["outcome"] == "finished"
+        assert found["generation"] == 2
+        assert found["validation"][-1]["accuracy"] > 0.5
+        assert len(found["time_budget"]["workers"]) == replicas / 2
+        if consistency == "sync":
+            assert found["weights_sha256"] == summary(mine / "sequential")["weights_sha256"]
+            assert found["visits"]["share"] == 1.0
     assert left_behind(tools) == []
