@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from paramserver.errors import JobError
+
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -40,13 +42,18 @@ def fields(**values: Any) -> dict[str, Any]:
 
 
 def announce(line: str) -> None:
-    """Print a line to standard output that others wait for; where logs are JSON, as one of them."""
+    """Print a line to standard output that others wait for; where logs are JSON, as one of them.
+
+    Raises:
+        JobError: it cannot be written.
+    """
     formatter = _json_formatter()
-    if formatter is None:
+    if formatter is not None:
+        line = formatter.format(logging.LogRecord("stdout", logging.INFO, "", 0, line, None, None))
+    try:
         print(line, flush=True)
-    else:
-        record = logging.LogRecord("stdout", logging.INFO, "", 0, line, None, None)
-        print(formatter.format(record), flush=True)
+    except OSError as error:
+        raise JobError(f"Standard output cannot be written: {error.strerror or error}.") from error
 
 
 def complain(sentence: str) -> None:

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     try:
         options = read_options(arguments)
         set_up_logs(options.log_format, options.log_level, "server", options.server, "server")
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
         # These take most of the start's time, and must not be loaded before the environment is set.
         from paramserver.wire.memory import keep_freed_memory
         from server.program import serve
@@ -57,6 +58,11 @@ def _set_environment() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own to stderr, not sentences
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Leave out what gRPC says of calls that are under way when the server stops."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _end_early(_: int, __: FrameType | None) -> None:

@@ -22,6 +22,7 @@ from paramserver.events import (
     CoordinatorEffect,
     CoordinatorEvent,
     EndAsked,
+    Ended,
     GenerationBegun,
     HeartbeatReceived,
     JobEnded,
@@ -108,7 +109,7 @@ class CoordinatorHost:
         self._started = self._sealed = False
         self._recovers = recovers
         self._tells_the_end = False
-        self._is_mute = False  # what it had to remember could not be written, so nobody may hear of it
+        self._refusal = ""  # why what had to be remembered could not be written
         self._staying: set[str] = set()  # names of replicas that stay after they have left
 
     def connect(self, server: int, sink: OrderSink) -> None:
@@ -216,11 +217,35 @@ class CoordinatorHost:
         """Carry out the effects that nothing holds up, in order."""
         while self._outbox and (self._journal is None or self._outbox[0][0] <= self._journal.synced):
             _, event, effects = self._outbox.popleft()
+            if not self._write_down(effects):
+                self._give_up(effects)
+                continue
             for effect in effects:
-                if self._is_mute:
-                    return
                 self._carry_out(effect)
             self._watch(event)
+
+    def _write_down(self, effects: Sequence[CoordinatorEffect]) -> bool:
+        """Write down what has to be before anybody hears of the rest; say whether that may be heard of."""
+        record = next((effect.record for effect in effects if isinstance(effect, Remember)), None)
+        if record is None:
+            return True
+        seconds = 0.0 if self.began_at is None else self._loop.time() - self.began_at
+        try:
+            self.remember(replace(record, seconds=seconds))
+        except JobError as error:
+            self._refusal = self._refusal or str(error)
+            log.error("%s", error)
+            return self.status().ended  # then what is left to do needs no record
+        return True
+
+    def _give_up(self, effects: Sequence[CoordinatorEffect]) -> None:
+        """End the job, since it cannot write down what it has to; what depends on that is not done."""
+        for effect in (*effects, *(effect for _, _, later in self._outbox for effect in later)):
+            number = getattr(effect, "request", None)
+            if number is not None:
+                self._requests.settle(number, Ended(number, self._refusal))
+        self._outbox.clear()
+        self._inbox.append(EndAsked(self._refusal))
 
     def _carry_out(self, effect: CoordinatorEffect) -> None:
         match effect:
@@ -235,12 +260,7 @@ class CoordinatorHost:
             case Noted():
                 log.info("%s", effect.message, extra=fields(rank=effect.rank))
             case Remember():
-                seconds = 0.0 if self.began_at is None else self._loop.time() - self.began_at
-                try:
-                    self.remember(replace(effect.record, seconds=seconds))
-                except JobError as error:
-                    self._is_mute = True
-                    self._fail(str(error))
+                pass  # it has been written down
             case _:
                 self._requests.settle(effect.request, effect)
 

@@ -132,6 +132,7 @@ class Finish:
                 _write_summary(self._out, self._coordinator, versions, sha256)
             except JobError as error:
                 failures.append(str(error))
+                await asyncio.sleep(HURRIED_FAREWELL_SECONDS)  # whoever would have read it may still ask
         return reason or " ".join(failures)
 
     async def _wait_for_score(self) -> None:

@@ -42,6 +42,7 @@ class Diary:
         self._loop = asyncio.get_running_loop()
         coordinator.scored = self._write_score
         self._epochs = 0  # that have a line
+        self._is_refused = False  # the disk has taken no line since, which has been said
 
     async def run(self) -> None:
         """Write a line about every second, until cancelled."""
@@ -95,4 +96,8 @@ class Diary:
         try:
             self._writer.append(record)
         except JobError as error:
-            log.warning("%s", error)
+            if not self._is_refused:
+                log.warning("%s The training goes on, and what it tells meanwhile is not written.", error)
+            self._is_refused = True
+        else:
+            self._is_refused = False

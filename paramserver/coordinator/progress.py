@@ -58,6 +58,7 @@ def keep_checkpoint(state: CoordinatorState, event: ev.CheckpointKept) -> Effect
     state.has_news = state.known_job().recovery.keep(event.kept)
     if state.has_news:
         state.log.trim(event.kept.checkpoint)
+        state.trouble = ""
     return []
 
 
@@ -68,7 +69,8 @@ def miss_checkpoint(state: CoordinatorState, event: ev.CheckpointFailed) -> Effe
         return []
     if not state.known_job().recovery.fail(event.checkpoint):
         return []
-    return [ev.Noted(f"Checkpoint {event.checkpoint} could not be kept. {event.reason}")]
+    state.trouble = f"Checkpoint {event.checkpoint} could not be kept. {event.reason}"
+    return [ev.Noted(state.trouble)]
 
 
 def take_score(state: CoordinatorState, event: ev.ScoreReceived) -> Effects:

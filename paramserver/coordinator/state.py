@@ -95,6 +95,7 @@ class CoordinatorState:
         has_news: something has changed that has to be written down.
         log: the orders that a shard may have to hear again, in a job with a journal.
         has_gap: a server has come back and knows nothing.
+        trouble: why the newest checkpoint could not be kept; empty if it could.
         grace_seconds: how much longer than a lease replicas may stay silent after this coordinator came back.
         wake_at: when the timer fires; None while it is not set.
     """
@@ -113,6 +114,7 @@ class CoordinatorState:
         self.has_news = False
         self.log = OrderLog()
         self.has_gap = False
+        self.trouble = ""
         self.grace_seconds = 0.0
         self.wake_at: float | None = None
 
@@ -193,4 +195,5 @@ class CoordinatorState:
             job.members.statuses(now) if job else (),
             tuple(self.scores),
             job.dealing.visits(job.rounds_closed) if job else (),
+            self.trouble,
         )

@@ -235,8 +235,8 @@ class MemberStatus:
 class JobStatus:
     """How the job stands.
 
-    ``rounds`` counts closed rounds (synchronous modes), ``reason`` says why it failed, and ``visits`` what
-    became of the samples of each epoch that was begun.
+    ``rounds`` counts closed rounds (synchronous modes), ``reason`` says why it failed, ``visits`` what became
+    of the samples of each epoch that was begun, and ``trouble`` what goes wrong though the training goes on.
     """
 
     job: JobSpec | None
@@ -251,6 +251,7 @@ class JobStatus:
     members: tuple[MemberStatus, ...]
     scores: tuple[Score, ...]
     visits: tuple[Visits, ...] = ()
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ KILL_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 LOG_TAIL_BYTES = 16_384
 LINE_CHARACTERS_MAX = 300
+LAST_LINES = 10
+
+FAILED_INSIDE = "failed inside"
+"""What a program says of a mistake of its own, before it shows where: the end of that says more."""
 
 
 class Child:
@@ -78,12 +82,14 @@ class Child:
         return None
 
     def last_line(self) -> str:
-        """Return the last line of its log that says something; empty if it has said nothing."""
+        """Return the last line of its log that says something, or shortly before it of what failed."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
         spoken = [line.strip() for line in lines if line.strip()]
-        return said(spoken[-1])[:LINE_CHARACTERS_MAX] if spoken else ""
+        # What failed ends other things, too, and they may have the last word.
+        failed = [line for line in spoken[-LAST_LINES:] if " ERROR " in line and FAILED_INSIDE not in line]
+        return said((failed or spoken)[-1])[:LINE_CHARACTERS_MAX] if spoken else ""
 
     def ending(self) -> str:
         """Say in a sentence how it ended."""

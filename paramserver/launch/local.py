@@ -113,6 +113,7 @@ class _Launch:
         self._interruption = interruption
         self._reporter = reporter
         self._secrets = Secrets()
+        self._trouble = ""
         self._start_deadline = time.monotonic() + plan.job.start_timeout
         self._engine = LocalEngine(
             plan,
@@ -158,6 +159,7 @@ class _Launch:
                 if sighting is not None:
                     self._reporter.show(watch.overview(sighting))
                     vigil.see(sighting.job, now)
+                    self._tell_of_trouble(sighting.job.trouble)
                 self._blows.strike(now, vigil.trains)
                 if is_over:
                     vigil.end(now)
@@ -175,6 +177,14 @@ class _Launch:
         """Do nothing more to the processes, and say nothing more of where they are."""
         self._blows.end()
         remove_addresses(self._folder)
+
+    def _tell_of_trouble(self, trouble: str) -> None:
+        """Say what goes wrong although the training goes on, once, and when it is over."""
+        if trouble and not self._trouble:
+            self._reporter.note(f"{trouble} The training goes on, and tries again with the next one.")
+        elif self._trouble and not trouble:
+            self._reporter.note("Checkpoints are kept again.")
+        self._trouble = trouble
 
     def _is_over(self) -> bool:
         """Say whether the coordinator has finished the job: then all is done and written."""

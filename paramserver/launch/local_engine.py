@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from paramserver.chaos.plan import Plan
@@ -127,7 +128,8 @@ class LocalEngine:
                 more = [*more, *self._chaos.options(rank)]
             line = command("worker", self._worker_arguments(rank) + more)
         child = self._children.start(name, line, {**environment, **self._secrets.environment(role)})
-        write_processes(self._folder, self._children.all)
+        with suppress(JobError):  # whoever looks for processes finds an older list, and the job goes on
+            write_processes(self._folder, self._children.all)
         return child
 
     def _first_arguments(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,8 @@ def _run(plan: Plan, folder: RunFolder, ways: _Ways) -> dict[str, Any]:
     except (JobError, RequestError, Interrupted) as error:
         outcome = "interrupted" if isinstance(error, Interrupted) else "failed"
         summary = {**read_summary(folder), **details, "outcome": outcome, "reason": str(error)}
-        folder.write_json("summary.json", summary)
+        with suppress(JobError):  # why the job ended matters more than that there is no room to write it
+            folder.write_json("summary.json", summary)
         if isinstance(error, Interrupted):
             raise
         if "replay" in details:

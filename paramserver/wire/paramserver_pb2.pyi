@@ -1615,6 +1615,7 @@ class JobStatus(google.protobuf.message.Message):
     MEMBERS_FIELD_NUMBER: builtins.int
     SCORES_FIELD_NUMBER: builtins.int
     VISITS_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     generation: builtins.int
     servers_expected: builtins.int
@@ -1627,6 +1628,8 @@ class JobStatus(google.protobuf.message.Message):
     """why it failed; empty while it runs or if it finished"""
     rounds: builtins.int
     """closed rounds (synchronous mode)"""
+    trouble: builtins.str
+    """what goes wrong although the training goes on; empty: nothing"""
     @property
     def job(self) -> global___JobSpec:
         """absent before the first join"""
@@ -1663,9 +1666,10 @@ class JobStatus(google.protobuf.message.Message):
         members: collections.abc.Iterable[global___MemberStatus] | None = ...,
         scores: collections.abc.Iterable[global___ScoreRequest] | None = ...,
         visits: collections.abc.Iterable[global___Visits] | None = ...,
+        trouble: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ended", b"ended", "fingerprint", b"fingerprint", "generation", b"generation", "job", b"job", "members", b"members", "reason", b"reason", "rounds", b"rounds", "scores", b"scores", "sealed", b"sealed", "servers", b"servers", "servers_expected", b"servers_expected", "started", b"started", "visits", b"visits"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended", b"ended", "fingerprint", b"fingerprint", "generation", b"generation", "job", b"job", "members", b"members", "reason", b"reason", "rounds", b"rounds", "scores", b"scores", "sealed", b"sealed", "servers", b"servers", "servers_expected", b"servers_expected", "started", b"started", "trouble", b"trouble", "visits", b"visits"]) -> None: ...
 
 global___JobStatus = JobStatus
 
@@ -2239,7 +2243,7 @@ global___CutOrdered = CutOrdered
 
 @typing.final
 class GenerationBegun(google.protobuf.message.Message):
-    """Forget what you are, and go on from your part of the checkpoint. Orders are counted on from this one."""
+    """Forget what you are, and go on from your part of the checkpoint, or anew. Orders are counted on from this one."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -2255,7 +2259,7 @@ class GenerationBegun(google.protobuf.message.Message):
     started: builtins.bool
     expected: builtins.int
     checkpoint: builtins.int
-    """which"""
+    """which; -1: there is none, so somebody has to initialise the weights"""
     @property
     def job(self) -> global___JobSpec: ...
     @property

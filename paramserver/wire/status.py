@@ -162,6 +162,7 @@ def encode_job_status(status: JobStatus) -> pb.JobStatus:
         members=[_encode_member(member) for member in status.members],
         scores=[encode_score(score) for score in status.scores[-SCORES_MAX:]],
         visits=[encode_visits(visits) for visits in status.visits[-VISITS_MAX:]],
+        trouble=status.trouble,
     )
 
 
@@ -186,6 +187,7 @@ def decode_job_status(message: pb.JobStatus) -> JobStatus:
         members=tuple(_decode_member(member) for member in message.members),
         scores=tuple(decode_score(score) for score in message.scores),
         visits=tuple(decode_visits(visits) for visits in message.visits),
+        trouble=message.trouble,
     )
 
 

@@ -463,3 +463,34 @@ def test_what_was_dealt_is_written_down_before_a_checkpoint_becomes_whole():
             desk.ask(ev.PartAsked, ev.Replica(rank, 1), 0, clock)
     record = only(desk.tell(ev.CheckpointWritten()), ev.Remember).record
     assert record.dealt.opened == 2
+
+
+def test_what_goes_wrong_with_checkpoints_is_said_until_one_is_kept_again():
+    desk = Desk()
+    desk.coordinator = Coordinator(1, 2, recovers=True)
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    desk.start()
+
+    def trouble():
+        return only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status.trouble
+
+    assert trouble() == ""
+    note = only(desk.tell(ev.CheckpointFailed(0, "No room.")), ev.Noted)
+    assert note.message == trouble() == "Checkpoint 0 could not be kept. No room."
+    assert desk.tell(ev.CheckpointFailed(0, "Another shard has no room.")) == [], "once is enough"
+    desk.coordinator.handle(ev.CheckpointKept(ev.Kept(0)), 0.0)
+    assert trouble() != "", "that one was given up"
+
+
+def test_a_job_whose_final_weights_could_not_be_kept_has_failed():
+    desk = Desk()
+    desk.coordinator = Coordinator(1, 2, recovers=True)
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    desk.start()
+    desk.leave(0)
+    desk.leave(1)
+    assert desk.ended() == [""]
+    desk.tell(ev.CheckpointFailed(None, "No room."))
+    status = only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status
+    assert (status.ended, status.reason) == (True, "No room.")
+    assert only(desk.ask(ev.HeartbeatReceived, ()), ev.HeartbeatAnswered).reason == "No room."

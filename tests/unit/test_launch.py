@@ -190,3 +190,14 @@ def test_a_planned_job_can_be_read_again(tmp_path, monkeypatch):
     assert plan.job.data_dir == str(tmp_path / "data")
     assert plan.job.lr > 0
     assert len(plan.steps) == 4
+
+
+def test_the_last_words_are_of_what_failed(tmp_path):
+    log = tmp_path / "server0.log"
+    with Children(tmp_path, lambda: False) as children:
+        child = children.start("server 0", [sys.executable, "-c", "pass"], {})
+        child.wait(30)
+        log.write_text("10:00:00 ERROR server: No room.\n10:00:01 INFO server: Server 1 was lost.\n")
+        assert child.last_line() == "10:00:00 ERROR server: No room."
+        log.write_text("10:00:00 ERROR server: The server failed inside.\nTraceback\nValueError: 7\n")
+        assert child.last_line() == "ValueError: 7"

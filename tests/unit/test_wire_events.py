@@ -199,7 +199,7 @@ def test_a_status_comes_back(job: ev.JobSpec | None) -> None:
         for standing in ev.Standing
     )
     servers = (ev.ServerRegistered(0, "h:1", 2), ev.ServerRegistered(1, "h:2", 2))
-    before = ev.JobStatus(job, 1, servers, 3, True, True, True, "Why.", 8, members, (SCORE,))
+    before = ev.JobStatus(job, 1, servers, 3, True, True, True, "Why.", 8, members, (SCORE,), (), "Oh.")
     assert status.decode_job_status(status.encode_job_status(before)) == before
 
 
