@@ -115,6 +115,11 @@ class ShardAudit:
         return self._clocks
 
     @property
+    def members(self) -> Mapping[int, ev.Member]:
+        """Every rank as the orders have said it, as it is now and will be."""
+        return self._members
+
+    @property
     def gathered(self) -> dict[int, bool]:
         """The ranks whose gradient of the open round is here, and whether it was refused."""
         return {rank: bool(refusal) for rank, (_, _, refusal) in self._open.items()}
@@ -287,7 +292,8 @@ class ShardAudit:
         sequence, verdict = self._last.get(rank, (-1, None))
         decided = verdict if self._gathers and sequence == pull.clock - 1 else None
         if plain(effect.verdict) != plain(decided):
-            self._say("answer", f"{who} hears of its push '{effect.verdict}', not '{decided}'", rank)
+            heard, right = _told(effect.verdict), _told(decided)
+            self._say("answer", f"{who} hears of its push '{heard}', not '{right}'", rank)
         known = self._reads.get(rank, (replica, -1, frozenset[int]()))
         if known[0] == replica and known[1] > pull.clock:
             return  # a read that was sent before the newest one, and asked again
@@ -357,7 +363,7 @@ class ShardAudit:
             wrong = "staleness" if verdict.staleness != expected.staleness else "answer"
             if verdict.outcome is expected.outcome and verdict.version != expected.version:
                 wrong = "version"
-            self._say(wrong, f"{who} is told '{verdict}', expected '{expected}'", rank)
+            self._say(wrong, f"{who} is told '{_told(verdict)}', expected '{_told(expected)}'", rank)
 
     def _fenced(self, replica: ev.Replica | None, generation: int, told: int, clock: int) -> None:
         if replica is None or self._counts(replica, generation):
@@ -410,6 +416,10 @@ class ShardAudit:
 
     def _say(self, name: str, message: str, rank: int = -1, round: int = -1) -> None:
         self._found.append(Violation(name, f"Shard {self.index}: {message}.", self.index, rank, round))
+
+
+def _told(verdict: ev.Verdict | None) -> str:
+    return "nothing" if verdict is None else str(verdict).removesuffix(": ")
 
 
 def _all_steady(members: Sequence[ev.Member]) -> bool:

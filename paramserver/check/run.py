@@ -75,9 +75,9 @@ def _shards(run: Path) -> list[int]:
     )
     if not shards:
         raise RequestError(
-            f"{run} has no journal, so there is nothing to check. A run of servers leaves one once its job has "
-            "begun, unless they are told --journal-bytes-max 0; one in virtual time or of one plain loop leaves "
-            "none.",
+            f"{run} has no journal, so there is nothing to check. A run of servers leaves one once its job "
+            "has begun, unless they are told --journal-bytes-max 0; one in virtual time or of one plain loop "
+            "leaves none.",
             Fault.PRECONDITION,
         )
     return shards

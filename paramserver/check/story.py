@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from paramserver import events as ev
-from paramserver.audit import ShardAudit, State, Violation
+from paramserver.audit import ShardAudit, Violation
 from paramserver.storage.journal import Record
 
 EVENTS_BACK_MAX = 2000
@@ -66,7 +66,7 @@ def tell(violation: Violation, places: Iterable[Place], start: Callable[[], Shar
     auditor = start()
     for place in every[:first]:
         auditor.observe(place.record.event, place.record.effects)
-    before = _standing(auditor.state, auditor.generation)
+    before = _standing(auditor)
 
     def shows(chosen: Sequence[int]) -> bool:
         judge, found = copy.deepcopy(auditor), list[Violation]()
@@ -104,12 +104,14 @@ def _concerns(place: Place, last: Place, violation: Violation) -> bool:
         case ev.PushReceived() | ev.PullReceived() if final.replica is not None:
             rank = final.replica.rank
             step = final.sequence if isinstance(final, ev.PushReceived) else final.clock
+            # What a reader hears of its last push was decided before.
+            steps = (step - 1, step) if violation.property == "answer" else (step,)
             if isinstance(event, ev.PushReceived):
-                return event.replica.rank == rank and event.sequence == step
+                return event.replica.rank == rank and event.sequence in steps
             if isinstance(event, ev.PullReceived) and event.replica is not None:
-                return event.replica.rank == rank and event.clock == step
-            if isinstance(event, ev.MembershipChanged) and violation.property == "fence":
-                return any(member.rank == rank for member in event.members)
+                return event.replica.rank == rank and event.clock in steps
+            if isinstance(event, ev.RoundClosed):
+                return violation.property == "answer" and event.round in steps
         case ev.RoundClosed():
             if isinstance(event, ev.PushReceived):
                 return event.sequence == final.round
@@ -186,10 +188,16 @@ def _answers(event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> Iterato
                 yield "not needed any more" if effect.adopted else "staged"
 
 
-def _standing(state: State, generation: int) -> str:
-    clocks = ", ".join(f"replica {rank} at clock {clock}" for rank, clock in sorted(state.clocks.items()))
-    rounds = f", {state.rounds} closed rounds" if state.rounds else ""
-    return f"generation {generation}, version {state.version}{rounds}; {clocks or 'nobody has joined'}"
+def _standing(auditor: ShardAudit) -> str:
+    rounds = f" after {auditor.rounds} rounds" if auditor.rounds else ""
+    generation = f" of generation {auditor.generation}" if auditor.generation else ""
+    clocks = [_at(member, auditor.clocks.get(rank, 0)) for rank, member in sorted(auditor.members.items())]
+    return f"version {auditor.version}{rounds}{generation}; {', '.join(clocks) or 'nobody has joined'}"
+
+
+def _at(member: ev.Member, clock: int) -> str:
+    gone = "" if member.live else ", which counts no more,"
+    return f"{_who(ev.Replica(member.rank, member.incarnation))}{gone} at clock {clock}"
 
 
 def _who(replica: ev.Replica) -> str:

@@ -113,9 +113,8 @@ def _wrong(report: Report) -> Iterator[str]:
     if story is None or of is None:
         return
     yield ""
-    if of != report.violations[0]:
-        yield str(of)
-    yield f"The fewest events that show the first one on shard {of.shard}, which was at {story.before}:"
+    yield str(of)
+    yield f"The fewest events on shard {of.shard} that show it. Before, it was at {story.before}."
     for number, event in enumerate(story.events, 1):
         yield f"  {number}. {event}"
 

@@ -486,7 +486,7 @@ def test_the_command_shows_what_is_wrong(forge):
     code, out, _ = command(run.path)
     assert code == 1
     lines = out.splitlines()
-    [begin] = [place for place, line in enumerate(lines) if line.startswith("The fewest events that show")]
+    [begin] = [place for place, line in enumerate(lines) if line.startswith("The fewest events on shard 0")]
     first, second, end = lines[begin + 1 : begin + 4]
     assert first.lstrip().startswith("1. 00000")
     assert "applied at version" in first
