@@ -52,8 +52,8 @@ _WHY = """\
   in step with each other better than real ones, and in `sync` on a full machine those wait more.
 * A step is a chain here, one piece of work after the other, and processes share cores evenly. A real step of
   the CPU-bound job changes threads about 135 times, 45 of them by force. Where a core is free, its pieces
-  overlap; where none is, each waits for one. So with as many busy processes as cores predictions are too fast:
-  the misses are CPU-bound cells with a second replica or a second server.
+  overlap; where none is, each waits for one. So with as many busy processes as cores predictions are too
+  fast: the misses are CPU-bound cells with a second replica or a second server.
 * Heartbeats, the coordinator's own work, the message that tells a reader for whom it waits, and making
   batches (beside the steps, by another thread) cost nothing here.
 * Several replicas in one process share one interpreter lock; here each has a thread to itself. The cells

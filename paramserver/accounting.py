@@ -1,8 +1,8 @@
 """The account of a run: where every gradient, every sample and every second went.
 
 It is made of what the replicas counted themselves. Nothing is silently discarded: in gradients and in samples
-``computed = applied + dropped + fenced + partial + lost + rolled_back``, where lost is what no verdict was ever
-heard of, and rolled back what was applied to weights that were given up for a checkpoint.
+``computed = applied + dropped + fenced + partial + lost + rolled_back``, where lost is what no verdict was
+ever heard of, and rolled back what was applied to weights that were given up for a checkpoint.
 """
 
 from __future__ import annotations
