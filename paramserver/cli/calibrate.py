@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from paramserver.cli.job_options import JobFile, read_job_file, takes_job
+from paramserver.cli.job_arguments import read_job_file, takes_job
+from paramserver.cli.job_options import JobFile
 
 
 @takes_job(without=("engine", "problem", "steps", "trace"))

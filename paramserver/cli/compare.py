@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from paramserver.cli.job_options import RUN, AsJson, Out, Quiet, read_job_file, takes_job
+from paramserver.cli.job_arguments import read_job_file, takes_job
+from paramserver.cli.job_options import RUN, AsJson, Out, Quiet
 from paramserver.errors import RequestError
 
 USUAL_RULES = ("sync", "async", "ssp:3")

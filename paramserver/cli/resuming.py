@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paramserver.cli.job_options import read_job_file
+from paramserver.cli.job_arguments import read_job_file
 from paramserver.errors import RequestError
 
 MAY_CHANGE = ("code", "servers", "shards")

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from paramserver.cli.job_options import HOW, RUN, WHO, AsJson, JobFile, Quiet, read_job_file, takes_job
+from paramserver.cli.job_arguments import read_job_file, takes_job
+from paramserver.cli.job_options import HOW, RUN, WHO, AsJson, JobFile, Quiet
 
 USUAL_WORKERS = "1..1000"
 

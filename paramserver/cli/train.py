@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from paramserver.cli.job_options import RUN, AsJson, JobFile, Out, Quiet, read_job_file, takes_job
+from paramserver.cli.job_arguments import read_job_file, takes_job
+from paramserver.cli.job_options import RUN, AsJson, JobFile, Out, Quiet
 from paramserver.cli.resuming import read_resumed_job
 from paramserver.errors import RequestError, did_you_mean
 from paramserver.logs import FORMATS, LEVELS, set_up_logs

@@ -8,7 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from paramserver.cli.job_options import JobFile, Out, takes_job
+from paramserver.cli.job_arguments import takes_job
+from paramserver.cli.job_options import JobFile, Out
 
 
 @pytest.fixture
