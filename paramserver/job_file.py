@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from paramserver.errors import RequestError
-from paramserver.job import CODE, Job, job_values, job_values_from_toml
+from paramserver.job import CODE, Job
+from paramserver.job_toml import job_values, job_values_from_toml
 from paramserver.user_code import UserCode, load_code
 
 TOO_LATE = ("blas_threads", "code", "code_sha256")

@@ -14,7 +14,8 @@ import numpy as np
 from paramserver.data import Dataset
 from paramserver.datasets.samples import Samples
 from paramserver.errors import Fault, RequestError
-from paramserver.job import CODE, Job, job_from_toml
+from paramserver.job import CODE, Job
+from paramserver.job_toml import job_from_toml
 from paramserver.models import Score, Trainable, build_model, classes_of, probabilities, score_logits
 from paramserver.models.scoring import BATCH
 from paramserver.storage import MANIFEST, read_checkpoint

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from paramserver.arguments import ArgumentParser, address, port, positive, seconds, whole
 from paramserver.errors import RequestError
-from paramserver.job import Job, job_from_toml
+from paramserver.job import Job
+from paramserver.job_toml import job_from_toml
 from paramserver.logs import FORMATS, LEVELS
 from paramserver.security import INTERNAL_TOKEN
 from paramserver.security.doors import Doors, add_door_options, check_listen, read_doors

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramserver.errors import RequestError
-from paramserver.job import Job, job_from_toml, job_values
+from paramserver.job import Job
+from paramserver.job_toml import job_from_toml, job_values
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # what a file in UTF-8 can hold
 VALUES = {

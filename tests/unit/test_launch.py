@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from paramserver.errors import JobError, RequestError
-from paramserver.job import Job, job_from_toml
+from paramserver.job import Job
+from paramserver.job_toml import job_from_toml
 from paramserver.launch.children import Children
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.live import make_reporter

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from paramserver.errors import JobError, RequestError
-from paramserver.job import Job, job_from_toml
+from paramserver.job import Job
+from paramserver.job_toml import job_from_toml
 from paramserver.launch import cluster, containers
 from paramserver.launch.engine import start_all
 from paramserver.launch.log_cap import LOG_BYTES_MIN
