@@ -7,6 +7,8 @@ that nobody waits for.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from paramserver.epochs import Epochs
 from paramserver.errors import Fault, RequestError
 from paramserver.events import Dealt, JobSpec, OrderHandled, PartAsked, PartGiven, Visits
@@ -105,10 +107,16 @@ class Dealing:
         self._reached = self._applied(rounds)
         self._leaving.clear()
 
-    def roll_back(self, clocks: dict[int, int]) -> None:
-        """Go back to a checkpoint, in which the ranks have these clocks."""
+    def roll_back(self, begins: Mapping[int, int], kept: Collection[int]) -> None:
+        """Go back to a checkpoint.
+
+        Args:
+            begins: of every rank, where it begins anew.
+            kept: the ranks that are in the checkpoint, and have done there what comes before.
+        """
         if self.epochs.deals:
-            self.epochs.roll_back(clocks, self._reached, self._members.required())
+            done = {rank: clock for rank, clock in begins.items() if rank in kept}
+            self.epochs.roll_back(done, self._reached, begins, self._members.required())
 
     def visits(self, rounds: int | None) -> tuple[Visits, ...]:
         """Say what became of every epoch's samples.

@@ -125,26 +125,34 @@ class Epochs:
         if position and clock < laid[position - 1].end:
             self._refused[rank, clock] = laid_out.one(laid[position - 1], clock)
 
-    def roll_back(self, clocks: Mapping[int, int], reached: Mapping[int, int], here: Collection[int]) -> None:
+    def roll_back(
+        self,
+        kept: Mapping[int, int],
+        reached: Mapping[int, int],
+        begins: Mapping[int, int],
+        here: Collection[int],
+    ) -> None:
         """Go back to a checkpoint: what came after it is done again, by the same ranks if they are here.
 
         Args:
-            clocks: of every rank, where it begins anew.
-            reached: of every rank, how far it had come.
+            kept: how far every rank that is in the checkpoint had come in it.
+            reached: of every rank, how far it had come since.
+            begins: of every rank, where it begins anew. One that has come since the checkpoint was made
+                begins with the others, and has done nothing of what it was dealt.
             here: the ranks that take part still.
         """
         self._done.clear()
         self._counted.clear()
         for rank, laid in self._laid.items():
-            clock = clocks.get(rank, 0)
+            done = kept.get(rank, 0)
             for dealt in laid:
-                undone = laid_out.between(dealt, clock, reached.get(rank, 0))
+                undone = laid_out.between(dealt, done, reached.get(rank, 0))
                 self._repeated[dealt.part.epoch] += self._samples(undone)
             if rank in here:
-                self._laid[rank] = laid_out.anew(laid, clock)
+                self._laid[rank] = laid_out.anew(laid, done, begins.get(rank, done))
             else:
-                self._release(rank, clock)
-        for who in [who for who in self._refused if who[1] >= clocks.get(who[0], 0)]:
+                self._release(rank, done)
+        for who in [who for who in self._refused if who[1] >= kept.get(who[0], 0)]:
             del self._refused[who]
 
     def visits(self, reached: Mapping[int, int]) -> tuple[Visits, ...]:

@@ -29,11 +29,17 @@ def one(dealt: Dealt, clock: int) -> Part:
     return between(dealt, clock, clock + 1)
 
 
-def anew(laid: Sequence[Dealt], clock: int) -> list[Dealt]:
-    """Return the same parts with all that is not done before a clock laid out from there, without gap."""
-    again = [kept for dealt in laid if (kept := before(dealt, clock)).part.batches]
+def anew(laid: Sequence[Dealt], done: int, clock: int) -> list[Dealt]:
+    """Return the same parts with all that is not done laid out anew, without gap.
+
+    Args:
+        laid: parts along a clock.
+        done: the clock before which they are done.
+        clock: from which all the others are laid out; not below ``done``.
+    """
+    again = [kept for dealt in laid if (kept := before(dealt, done)).part.batches]
     for dealt in laid:
-        part = after(dealt, clock).part
+        part = after(dealt, done).part
         if not part.batches:
             continue
         if again and _follows(again[-1], Dealt(clock, part)):

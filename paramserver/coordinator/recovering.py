@@ -104,7 +104,8 @@ def go_on(state: CoordinatorState, job: JobState, now: float) -> Effects:
     """Answer those who waited for the job to go on everywhere."""
     here = {member.rank: job.recovery.clocks(member.rank) for member in job.members.members()}
     if job.recovery.goes_back:
-        job.dealing.roll_back({rank: min(clocks) for rank, clocks in here.items() if clocks})
+        kept = job.recovery.kept.clocks if job.recovery.kept is not None else {}
+        job.dealing.roll_back({rank: min(clocks) for rank, clocks in here.items() if clocks}, kept)
     for member in job.members.members():
         replica = ev.Replica(member.rank, member.incarnation)
         clocks = here[member.rank]

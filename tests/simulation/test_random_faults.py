@@ -65,6 +65,7 @@ def test_rounds_survive_the_loss_of_servers_many_times(first):
 # 41: the coordinator's timer stood still in the past while a server was lost. 136: a newcomer between the
 # loss and the new generation. 626: a replica that came or left while servers were missing. 1935: a newcomer
 # that asked a second time before the new generation had begun. 106: a worker that was started anew by then.
+# 3543: what a newcomer was dealt after the checkpoint that all went back to, and had not done.
 FAILED_ONCE = [
     RandomWorld(
         41, "ssp:0", "drop", Machines(3, 2, 3, 1), 35, 0, 32, 3,
@@ -88,6 +89,10 @@ FAILED_ONCE = [
         106, "ssp:2", "drop", Machines(3, 1, 1, 2), 48, 0, 4, 10,
         "lose=3% reorder=2%+5ms crash=s2@63ms+900ms pause=s1@947ms+2500ms crash=w0@2948ms+300ms "
         "crash=s0@3449ms+5000ms crash=w0@3449300us+1ms",
+    ),
+    RandomWorld(
+        3543, "ssp:0", "drop", Machines(3, 1, 1, 1), 180, 6, 8, 3,
+        "duplicate=1% delay=5%+50ms..400ms leave=w0@2264ms join=w1@1220ms join=w2@824ms crash=s2@2897ms+2500ms",
     ),
 ]  # fmt: skip
 

@@ -134,12 +134,14 @@ def test_no_sample_is_lost_and_none_is_counted_twice(actions, samples, batch, sh
         elif action == "cut":
             cut = dict(clocks)
         elif action == "roll back":
-            before, clocks = clocks, {rank: cut.get(rank, 0) for rank in clocks}
-            epochs.roll_back(clocks, before, here)
+            # Whoever has come since the cut was made begins with the others.
+            first = min(cut.values(), default=0)
+            before, clocks = clocks, {rank: cut.get(rank, first) for rank in clocks}
+            epochs.roll_back(cut, before, clocks, here)
             for who, clock, one in history:
-                if clock >= clocks[who]:
+                if clock >= cut.get(who, 0):
                     seen[one] -= 1
-            history = [one for one in history if one[1] < clocks[one[0]]]
+            history = [one for one in history if one[1] < cut.get(one[0], 0)]
         elif action == "record":
             other = Epochs(job)
             other.restore(epochs.record())
