@@ -41,10 +41,9 @@ def disk(tmp_path, launcher):
 
 def fill(disk):
     """Leave no room on a disk."""
-    with (disk / "ballast").open("wb", buffering=0) as file:
-        with suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+    with (disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def check_folder(launcher):

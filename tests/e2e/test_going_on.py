@@ -62,15 +62,16 @@ def test_what_failed_goes_on_where_it_was(launcher, undisturbed):
     assert code == 1
     assert "The process of worker 1 was ended by SIGKILL." in err
     assert newest_checkpoint(launcher.out) == (1, [])
-    _, summary = go_on(launcher)
+    _, summary = go_on(launcher, "--servers", "3", "--shards", "1")
     assert summary["weights_sha256"] == undisturbed
 
 
 def test_what_could_not_be_kept_at_the_end_is_said_to_be_done_again(launcher, undisturbed):
-    with running(launcher, *EPOCHS, *QUICK, "--quiet", "--checkpoint-every", "never") as run:
+    two = ("--servers", "2", "--quiet", "--checkpoint-every", "never")
+    with running(launcher, *EPOCHS, *QUICK, *two) as run:
         run.until(launcher.training)
     launcher.until(lambda: not launcher.processes())
-    out, summary = go_on(launcher)
+    out, summary = go_on(launcher, "--servers", "1")
     assert "The run goes on from checkpoint 0, which has 0 of 440 steps. What came after it, about " in out
     assert " steps, is done again." in out
     assert summary["weights_sha256"] == undisturbed
@@ -93,3 +94,25 @@ def test_with_a_journal_it_goes_on_where_it_was_whatever_ended_it(launcher, undi
     assert summary["gradients"].get("rolled_back", 0) == 0
     assert told > 0
     check_account(summary)
+
+
+def test_with_a_journal_of_other_shards_it_goes_on_from_the_newest_checkpoint(launcher, undisturbed):
+    options = (*EPOCHS, *QUICK, "--servers", "2", "--durability", "journal", "--quiet")
+    with running(launcher, *options) as run:
+        run.reach(3)
+    launcher.until(lambda: not launcher.processes())
+    out, summary = go_on(launcher, "--servers", "1", "--shards", "1")
+    assert "is in its journal" not in out
+    assert (summary["weights_sha256"], summary["generation"]) == (undisturbed, 1)
+
+
+def test_where_every_checkpoint_is_torn_that_is_said(launcher):
+    with running(launcher, *EPOCHS, *QUICK, "--quiet") as run:
+        run.reach(2)
+    launcher.until(lambda: not launcher.processes())
+    for path in launcher.out.glob("checkpoints/*/*.safetensors"):
+        os.truncate(path, path.stat().st_size - 1)
+    code, out, err = launcher.command("--resume", str(launcher.out))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"paramserver: {launcher.out} has no checkpoint to go on from. ")
+    assert "It is torn, was changed, or belongs to another checkpoint." in err
