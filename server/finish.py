@@ -12,7 +12,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from paramserver.errors import JobError, RequestError
-from paramserver.events import CheckpointFailed, CheckpointKept, CutAsked, CutTaken, JobStatus
+from paramserver.events import (
+    CheckpointFailed,
+    CheckpointKept,
+    CheckpointWritten,
+    CutAsked,
+    CutTaken,
+    JobStatus,
+)
 from paramserver.storage import ShardFile, finish_checkpoint, load_manifest, write_json
 from paramserver.summary import summarise
 from paramserver.wire import paramserver_pb2 as pb
@@ -113,6 +120,9 @@ class Finish:
                 )
                 self.is_kept = self._out is not None
                 if reason and sha256 and self._out is not None and self._checkpoints is not None:
+                    self._coordinator.handle(
+                        CheckpointWritten()
+                    )  # this returns when it has been written down
                     await self._checkpoints.keep_last(self._out / CHECKPOINT)
             except (JobError, RequestError) as error:
                 failures.append(str(error))

@@ -118,6 +118,21 @@ def test_the_only_server_may_die_while_it_writes_a_checkpoint(launcher, undistur
     check_account(summary)
 
 
+def test_chance_is_the_same_when_steps_are_done_again(new_launcher):
+    # Dropout and the order of samples are functions of seed, rank, epoch and clock, and nothing else.
+    options = ("--epochs", "8", "--model", "mlp:32:dropout=0.5", "--data", "synthetic:spirals,n=600")
+    alone, launcher = new_launcher(), new_launcher()
+    code, _, err = alone.run(*options, "--engine", "sequential", "--quiet")
+    assert code == 0, err
+    with running(launcher, *options, *QUICK, "--checkpoint-every", "7", "--quiet") as run:
+        run.reach(2)
+        run.hit("-m server")
+        code, _, err = run.end()
+    assert code == 0, err
+    assert launcher.summary()["generation"] == 1
+    assert launcher.summary()["weights_sha256"] == alone.summary()["weights_sha256"]
+
+
 def test_a_run_goes_on_after_its_launcher_was_killed(launcher, undisturbed):
     with running(launcher, *EPOCHS, *QUICK, "--quiet") as run:
         run.reach(6)
