@@ -89,6 +89,7 @@ class Restarts(Generic[P]):
         self._left_alone: set[str] = set()  # names of those that the job goes on without
         self._before: dict[str, dict[str, MemberStatus]] = {}  # replicas of a worker when it was started
         self._dead_since: dict[str, float] = {}
+        self._epitaphs: dict[str, str] = {}  # of the newest that had last words, by name
         self.counts: Counter[str] = Counter()
 
     def look(self, status: JobStatus | None, now: float) -> None:
@@ -124,6 +125,8 @@ class Restarts(Generic[P]):
         again = self.counts[child.name]
         times = "once" if again == 1 else f"{again} times"
         more = f" It had been started again {times}; --max-restarts allows no more." if again else ""
+        if child.epitaph() == child.ending() and (before := self._epitaphs.get(child.name)):
+            more += f" The one before it said more: {before}"
         return child.epitaph() + more
 
     def _is_missed(self, child: P, status: JobStatus | None) -> bool:
@@ -158,7 +161,9 @@ class Restarts(Generic[P]):
         self._seen_ended.discard(child)
         self._dead_since.pop(child.name, None)
         self._before[child.name] = {} if status is None else _replicas(child, status)
-        ending = child.ending() if (child.code or 0) < 0 else child.epitaph()
+        if (epitaph := child.epitaph()) != child.ending():
+            self._epitaphs[child.name] = epitaph
+        ending = child.ending() if (child.code or 0) < 0 else epitaph
         self._note(f"{ending} It is started again ({self.counts[child.name]} of {self._job.max_restarts}).")
         self._restart(child)
 

@@ -19,11 +19,13 @@ class Child:
 
     def __init__(self, name, code=None, started_at=0.0):
         self.name, self.code, self.started_at = name, code, started_at
+        self.words = ""
 
     def ending(self):
         return f"The process of {self.name} ended with {self.code}."
 
-    epitaph = ending
+    def epitaph(self):
+        return self.ending() + self.words
 
     def signal(self, number):
         self.code = -number
@@ -74,6 +76,19 @@ def test_a_process_is_started_again_so_often_and_no_more():
     [final] = desk.restarts.final()
     assert desk.restarts.epitaph(final).endswith("started again 2 times; --max-restarts allows no more.")
     assert desk.restarts.counts == {"worker 0": 2}
+
+
+def test_who_could_say_nothing_is_spoken_for_by_the_one_before():
+    """Where the disk is full the newest log is empty."""
+    desk = Desk()
+    desk.all[0].code, desk.all[0].words = 1, " Its last words: No space left."
+    for times in (1, 2):
+        desk.look(10.0 * times, LIVE, LIVE)
+        desk.all[0].code = 1
+    [final] = desk.restarts.final()
+    assert desk.restarts.epitaph(final).endswith(
+        "The one before it said more: The process of server 0 ended with 1. Its last words: No space left."
+    )
 
 
 def test_what_fails_at_once_is_not_started_again_in_a_rush():
