@@ -1,7 +1,7 @@
 # The steps of CI by name, for people. `make` lists them.
 PYTHON ?= python3
 
-.PHONY: list install test long chaos cluster lint types layers compose-check proto proto-check wheel check
+.PHONY: list install test long chaos cluster compose lint types layers compose-check proto proto-check wheel check
 
 list:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -20,6 +20,9 @@ cluster: ## run the tests of programs started by hand, and of two hosts
 
 chaos: ## kill processes of real jobs, 20 times
 	$(PYTHON) -m pytest -m chaos -s
+
+compose: ## run the cluster of compose.yaml in containers, and harm it; as root, with podman
+	PYTHON=$(PYTHON) tests/compose/run.sh
 
 lint: ## style and formatting
 	$(PYTHON) -m ruff check .
