@@ -92,7 +92,8 @@ FAILED_ONCE = [
     ),
     RandomWorld(
         3543, "ssp:0", "drop", Machines(3, 1, 1, 1), 180, 6, 8, 3,
-        "duplicate=1% delay=5%+50ms..400ms leave=w0@2264ms join=w1@1220ms join=w2@824ms crash=s2@2897ms+2500ms",
+        "duplicate=1% delay=5%+50ms..400ms leave=w0@2264ms join=w1@1220ms join=w2@824ms "
+        "crash=s2@2897ms+2500ms",
     ),
 ]  # fmt: skip
 

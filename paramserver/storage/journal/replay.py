@@ -23,7 +23,8 @@ from paramserver.events import (
     Snapshot,
 )
 from paramserver.shard import Shard
-from paramserver.storage.journal.records import Record, light
+from paramserver.storage.journal.answers import light
+from paramserver.storage.journal.records import Record
 from paramserver.storage.journal.segments import Segment
 from paramserver.types import Empty, empty
 
