@@ -7,7 +7,7 @@ that nobody waits for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from paramserver.epochs import Epochs
 from paramserver.errors import Fault, RequestError
@@ -107,15 +107,15 @@ class Dealing:
         self._reached = self._applied(rounds)
         self._leaving.clear()
 
-    def roll_back(self, begins: Mapping[int, int], kept: Collection[int]) -> None:
+    def roll_back(self, begins: Mapping[int, int], kept: Mapping[int, int]) -> None:
         """Go back to a checkpoint.
 
         Args:
             begins: of every rank, where it begins anew.
-            kept: the ranks that are in the checkpoint, and have done there what comes before.
+            kept: of every rank that is in the checkpoint, its clock there; what the open round had is void.
         """
         if self.epochs.deals:
-            done = {rank: clock for rank, clock in begins.items() if rank in kept}
+            done = {rank: min(clock, kept[rank]) for rank, clock in begins.items() if rank in kept}
             self.epochs.roll_back(done, self._reached, begins, self._members.required())
 
     def visits(self, rounds: int | None) -> tuple[Visits, ...]:

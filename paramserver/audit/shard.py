@@ -188,6 +188,8 @@ class ShardAudit:
             self.rolled_back += len(void)
         begins = self.rounds if self._gathers else min(clocks.values(), default=0)
         self._clocks = {member.rank: clocks.get(member.rank, begins) for member in order.members}
+        if self._gathers:  # the open round is made of everyone who counts
+            self._clocks |= {member.rank: begins for member in order.members if member.live}
         self._members = {member.rank: member for member in order.members}
         self._steady &= _all_steady(order.members)
         self._started, self._sealed, self._ended = order.started, order.checkpoint is not None, False

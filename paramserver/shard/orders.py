@@ -57,9 +57,12 @@ def begin_generation(state: ShardState, order: ev.GenerationBegun) -> Effects:
         clocks = {rank: min(clock, weights.rounds) for rank, clock in clocks.items()}
         verdicts = {rank: last for rank, last in verdicts.items() if last[0] < weights.rounds}
     state.roll = Roll(state.index, order.generation)
-    # Who had not joined yet when the cut was made begins with the others.
+    # Who had not joined yet when the cut was made begins with the others, and in rounds who was away.
     begins = weights.rounds if rule.gathers else min(clocks.values(), default=0)
-    clocks = {member.rank: clocks.get(member.rank, begins) for member in order.members}
+    clocks = {
+        member.rank: begins if rule.gathers and member.live else clocks.get(member.rank, begins)
+        for member in order.members
+    }
     state.roll.restore(clocks, verdicts, order.members)
     effects: Effects = []
     for parked in waiting:

@@ -65,7 +65,8 @@ def test_rounds_survive_the_loss_of_servers_many_times(first):
 # 41: the coordinator's timer stood still in the past while a server was lost. 136: a newcomer between the
 # loss and the new generation. 626: a replica that came or left while servers were missing. 1935: a newcomer
 # that asked a second time before the new generation had begun. 106: a worker that was started anew by then.
-# 3543: what a newcomer was dealt after the checkpoint that all went back to, and had not done.
+# 3543: what a newcomer was dealt after the checkpoint that all went back to, and had not done. 4230: one that
+# had been away at the checkpoint of a round, and was back when all went back to it.
 FAILED_ONCE = [
     RandomWorld(
         41, "ssp:0", "drop", Machines(3, 2, 3, 1), 35, 0, 32, 3,
@@ -94,6 +95,11 @@ FAILED_ONCE = [
         3543, "ssp:0", "drop", Machines(3, 1, 1, 1), 180, 6, 8, 3,
         "duplicate=1% delay=5%+50ms..400ms leave=w0@2264ms join=w1@1220ms join=w2@824ms "
         "crash=s2@2897ms+2500ms",
+    ),
+    RandomWorld(
+        4230, "sync", "drop", Machines(2, 2, 3, 1), 70, 7, 10, 10,
+        "lose=3% partition=w2@607ms+1500ms crash=s1@2617ms+5000ms crash=w1@608ms+900ms "
+        "partition=w1@7618ms+4000ms join=w3@216ms join=w4@11623ms",
     ),
 ]  # fmt: skip
 
