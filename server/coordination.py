@@ -10,21 +10,18 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError
 from paramserver.events import (
     NOBODY,
-    CheckpointFailed,
-    CheckpointKept,
     CoordinatorEffect,
     CoordinatorEvent,
     EndAsked,
     Ended,
     GenerationBegun,
-    HeartbeatReceived,
     JobEnded,
     JobRecord,
     JobStatus,
@@ -64,12 +61,11 @@ class CoordinatorHost:
         requests: where answers go.
         shards_per_server: how many shards each server owns.
         fail: called with a sentence if the coordinator itself breaks.
-        recovers: a job that has ended is not over before its final checkpoint is kept.
 
     Attributes:
         scorer: an observer has asked to join, or is expected, that will send the final score.
         tested: set once the final score is here.
-        told: the replicas that have heard of the job's end with a heartbeat.
+        told: the replicas that have said that they have heard of the job's end.
         scored: called with each score.
         remember: called with what has to be written down before anything else is done.
         began_at: when all replicas had joined and the weights were in place, the loop's seconds; else None.
@@ -83,8 +79,6 @@ class CoordinatorHost:
         requests: Requests,
         shards_per_server: int,
         fail: Callable[[str], None],
-        *,
-        recovers: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -107,8 +101,6 @@ class CoordinatorHost:
         self.ended_at: float | None = None
         self.interrupted = False
         self._started = self._sealed = False
-        self._recovers = recovers
-        self._tells_the_end = False
         self._refusal = ""  # why what had to be remembered could not be written
         self._staying: set[str] = set()  # names of replicas that stay after they have left
 
@@ -160,7 +152,11 @@ class CoordinatorHost:
             self.began_at = self._loop.time()
         if status.ended:
             self.ended_at = self._loop.time()
-            self._tells_the_end = bool(status.reason)
+
+    def heard_end(self, replicas: Iterable[Replica]) -> None:
+        """Take note of who says to have heard that the job is over."""
+        if self.ended_at is not None:
+            self.told.update(replicas)
 
     def interrupt(self, reason: str) -> None:
         """End the job because somebody wants it to end; a job that is over waits for no score any more."""
@@ -275,13 +271,9 @@ class CoordinatorHost:
                 self.scored(event.score)
                 if event.score.split == "test":
                     self.tested.set()
-            case HeartbeatReceived():
-                if self.ended_at is not None and self._tells_the_end:
-                    self.told.update(beat.replica for beat in event.beats)
-            case CheckpointKept(kept=None) | CheckpointFailed(checkpoint=None):
-                self._tells_the_end = True
             case ServerLost() if self.ended_at is not None and not self.status().ended:
                 self.ended_at = None
+                self.told.clear()
 
     def _watch_order(self, order: Order) -> None:
         self._started = self._started or (isinstance(order, MembershipChanged) and order.started)
@@ -294,7 +286,6 @@ class CoordinatorHost:
                 self.began_at = self._loop.time()
         if isinstance(order, JobEnded):
             self.ended_at = self._loop.time()
-            self._tells_the_end = bool(order.reason) or not self._recovers
 
     def _order(self, ordered: Ordered) -> None:
         if ordered.shard is not None:

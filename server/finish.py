@@ -41,7 +41,7 @@ CHECKPOINT_SECONDS = 300.0
 """How long the coordinator waits for the other servers' files: 10 GB on a slow disk."""
 
 FAREWELL_SECONDS = 5.0
-"""How long the coordinator stays so that everyone can hear of the end; heartbeats come every second."""
+"""How long the coordinator stays, at most, until everyone has said to have heard of the end."""
 
 HURRIED_FAREWELL_SECONDS = 1.5
 """The same where the servers are asked to stop: the workers have been asked, too, or wait for an answer. Also

@@ -159,9 +159,7 @@ class FirstServer:
         options = self._options
         recovers = options.recovers
         coordinator = Coordinator(options.servers, options.shards, recovers=recovers)
-        host = CoordinatorHost(
-            coordinator, self._requests, options.shards, self._stops.fail, recovers=recovers
-        )
+        host = CoordinatorHost(coordinator, self._requests, options.shards, self._stops.fail)
         if options.out is not None and recovers:
             self._keep(options.out, host, coordinator)
         return host

@@ -131,7 +131,10 @@ class Service:
 
     async def _heartbeat(self, message: pb.HeartbeatRequest, _: Context) -> pb.HeartbeatReply:
         ticket = self._requests.open()
-        return encode_heartbeat_answer(await self._ask(decode_heartbeat(message, ticket.number), ticket))
+        event = decode_heartbeat(message, ticket.number)
+        if message.heard_end and self._coordinator is not None:
+            self._coordinator.heard_end(beat.replica for beat in event.beats)
+        return encode_heartbeat_answer(await self._ask(event, ticket))
 
     async def _score(self, message: pb.ScoreRequest, _: Context) -> pb.ScoreReply:
         ticket = self._requests.open()

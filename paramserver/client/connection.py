@@ -132,7 +132,12 @@ class Connection:
         return ObserverClient(self, self._channels, reply, self._limits)
 
     def heartbeat(
-        self, beats: Iterable[Beat], deadline_seconds: float | None = None, *, repeat: bool = False
+        self,
+        beats: Iterable[Beat],
+        deadline_seconds: float | None = None,
+        *,
+        repeat: bool = False,
+        heard_end: bool = False,
     ) -> HeartbeatAnswered:
         """Say that replicas are alive; blocks until the coordinator has answered, or the deadline.
 
@@ -140,12 +145,13 @@ class Connection:
             beats: what to say of each.
             deadline_seconds: how long one attempt may take.
             repeat: say it again where there is no answer; else the next heartbeat will do.
+            heard_end: it is the last one, since an answer has said that the job is over.
 
         Raises:
             JobError: it has not.
         """
         seconds = min(self._limits.call, deadline_seconds or self._limits.call)
-        message = encode_heartbeat(beats)
+        message = encode_heartbeat(beats, heard_end=heard_end)
         reply = self._repeated(
             lambda: self._channels.control.Heartbeat(message, timeout=seconds),
             PAUSES_SECONDS if repeat else (),

@@ -20,6 +20,9 @@ SILENCE_BEATS = 30
 HURRIED_SECONDS = 0.2
 """Between two heartbeats of somebody who only waits for the end."""
 
+LAST_ATTEMPTS, LAST_SECONDS = 3, 1.0
+"""How often, and for how long each time, it is said that the job's end was heard."""
+
 LATE_SECONDS = 5.0
 """How long an answer may take before the next heartbeat is sent."""
 
@@ -91,10 +94,21 @@ class Heartbeats:
                     return
             else:
                 answered = time.monotonic()
+                if answer.ended:
+                    self._say_that_it_was_heard()
                 self._on_answer(answer)
                 if answer.ended:
                     return
             self._pause()
+
+    def _say_that_it_was_heard(self) -> None:
+        """Let the coordinator go, which stays until everyone has heard of the end."""
+        for _ in range(LAST_ATTEMPTS):
+            try:
+                self._connection.heartbeat(self._beats(), LAST_SECONDS, heard_end=True)
+                return
+            except (JobError, RequestError) as error:
+                log.debug("The last heartbeat failed: %s", error)
 
     def _pause(self) -> None:
         """Wait for the next one's time, or until there is a hurry."""

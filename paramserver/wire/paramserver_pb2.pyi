@@ -774,6 +774,9 @@ class HeartbeatRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     BEATS_FIELD_NUMBER: builtins.int
+    HEARD_END_FIELD_NUMBER: builtins.int
+    heard_end: builtins.bool
+    """set by the client; it has heard that the job is over, and says no more"""
     @property
     def beats(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Beat]:
         """set by the client; one for each of its replicas"""
@@ -782,8 +785,9 @@ class HeartbeatRequest(google.protobuf.message.Message):
         self,
         *,
         beats: collections.abc.Iterable[global___Beat] | None = ...,
+        heard_end: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["beats", b"beats"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["beats", b"beats", "heard_end", b"heard_end"]) -> None: ...
 
 global___HeartbeatRequest = HeartbeatRequest
 

@@ -112,9 +112,10 @@ def decode_counters(message: pb.Counters) -> Counters:
     )
 
 
-def encode_heartbeat(beats: Iterable[Beat]) -> pb.HeartbeatRequest:
+def encode_heartbeat(beats: Iterable[Beat], *, heard_end: bool = False) -> pb.HeartbeatRequest:
     """Return a heartbeat's message."""
     return pb.HeartbeatRequest(
+        heard_end=heard_end,
         beats=[
             pb.Beat(
                 replica=encode_replica(beat.replica),
@@ -124,7 +125,7 @@ def encode_heartbeat(beats: Iterable[Beat]) -> pb.HeartbeatRequest:
                 counters=encode_counters(beat.counters),
             )
             for beat in beats
-        ]
+        ],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,3 +259,40 @@ def test_a_join_that_comes_too_late_repeats_the_servers_last_sentence() -> None:
         with pytest.raises(JobError, match="1 of 2 servers are up; waiting for server 1") as failed:
             connection.join("w/0", JOB, deadline_seconds=0.3)
         assert first.address in str(failed.value)
+
+
+class Deaf(Connection):
+    """A connection on which the first answer that tells of the end is lost."""
+
+    lost = False
+
+    def heartbeat(self, *words: Any, **more: Any) -> HeartbeatAnswered:
+        answer = super().heartbeat(*words, **more)
+        if answer.ended and not self.lost:
+            self.lost = True
+            raise JobError("The answer was lost.", Failure.UNAVAILABLE)
+        return answer
+
+
+def test_the_servers_stay_until_the_end_was_heard() -> None:
+    ended, silence = threading.Event(), []
+    with ServerProcess() as server, Deaf(server.address) as connection:
+        replica = connection.join("w/0", JOB, SECONDS, stays=True)
+
+        def heard(answer: HeartbeatAnswered) -> None:
+            if answer.ended:
+                ended.set()
+
+        beats = lambda: [replica.beat(clock=1, steps=1)]  # noqa: E731
+        with Heartbeats(connection, replica.heartbeat_seconds, beats, heard, silence.append) as heartbeats:
+            zeros = {tensor.key: np.zeros(tensor.shape, np.float32) for tensor in JOB.tensors}
+            replica.initialise(zeros)
+            replica.pull(0)
+            replica.push(0, zeros, 1)
+            connection.heartbeat([replica.beat(clock=1, steps=1)])
+            replica.leave(clock=1)
+            heartbeats.hurry()
+            assert ended.wait(SECONDS)
+        assert connection.lost
+        assert not silence
+        assert server.wait() == 0
