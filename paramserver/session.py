@@ -19,8 +19,6 @@ from paramserver.placement import rows, rows_between, slice_indices, split, spli
 from paramserver.rows import Gradients, RowGradient, RowIndices, RowsByKey, RowValues, check_indices
 from paramserver.types import Array, Empty, Tensors, empty
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -226,7 +224,7 @@ class Session:
         replica = self._replica()
         if samples < 1:
             raise RequestError(f"A gradient is the mean over at least 1 sample, not over {samples}.")
-        bad = _not_finite(gradients, self._largest(samples))
+        bad = _not_finite(gradients, self.granted.job.gradient_max(samples))
         refusal = f"The gradient of replica {replica.rank} at clock {sequence} holds {bad}." if bad else ""
         requests = {
             shard: ev.PushReceived(
@@ -242,11 +240,6 @@ class Session:
             for shard in range(self.shards)
         }
         return PushExchange(requests, refusal)
-
-    def _largest(self, samples: int) -> float:
-        """Return how large a gradient's values may be, so that the sum over a round is finite for certain."""
-        job = self.granted.job
-        return FLOAT32_MAX / (samples * job.replicas_max) if job.consistency == "sync" else FLOAT32_MAX
 
     def _replica(self) -> ev.Replica:
         if self.granted.replica is None:
@@ -319,7 +312,7 @@ def assemble_verdict(verdicts: list[ev.Verdict]) -> ev.Verdict:
     return replace(verdicts[0], duplicate=duplicate)
 
 
-def _not_finite(tensors: Gradients, largest: float = FLOAT32_MAX) -> str:
+def _not_finite(tensors: Gradients, largest: float = ev.FLOAT32_MAX) -> str:
     """Describe a value that is not finite or too large, as ``nan in 'dense1/weight'``; empty if none is."""
     for key in sorted(tensors):
         gradient = tensors[key]

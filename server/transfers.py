@@ -122,7 +122,8 @@ class Transfers:
         )
         arrays = self._empty(slices, holding, rows)
         try:
-            receiver = Receiver(arrays, finite_from=f"replica {replica.rank}")
+            largest = holding.job.gradient_max(header.samples)
+            receiver = Receiver(arrays, finite_from=f"replica {replica.rank}", largest=largest)
             await self._streams.receive(pb.PushRequest, runs, receiver, holding, context)
         except NotFiniteError as error:
             # The round must not wait for a gradient that will not come: it counts as one of no samples.

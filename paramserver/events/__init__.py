@@ -37,6 +37,7 @@ from paramserver.events.coordinator import (
 )
 from paramserver.events.cut import Cut, Snapshot
 from paramserver.events.job import (
+    FLOAT32_MAX,
     NOBODY,
     PROTOCOL_VERSION,
     JobSpec,
@@ -96,6 +97,7 @@ from paramserver.events.shard import (
 from paramserver.events.shard_record import ShardRecord
 
 __all__ = [
+    "FLOAT32_MAX",
     "NOBODY",
     "PHASES",
     "PROTOCOL_VERSION",

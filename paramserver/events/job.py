@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, fields
 PROTOCOL_VERSION = 1
 """Raised when an old client could misread a new server; Join compares it."""
 
+FLOAT32_MAX = 3.4028234663852886e38
+"""The largest float32, (2 - 2^-23) 2^127."""
+
 NOBODY = -1
 """Instead of a rank: what ended a wait was no push, such as the start or a death."""
 
@@ -93,6 +96,17 @@ class JobSpec:
     def has_journal(self) -> bool:
         """Whether nothing leaves a server before the disk has what it depends on."""
         return self.durability == "journal"
+
+    def gradient_max(self, samples: int) -> float:
+        """Return how large a gradient's values may be, so that the sum over a round is finite for certain.
+
+        Args:
+            samples: which it is the mean over.
+        """
+        if self.consistency != "sync":
+            return FLOAT32_MAX
+        # A thousandth is left for the rounding of products and sums.
+        return 0.999 * FLOAT32_MAX / (max(samples, 1) * self.replicas_max)
 
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, of this job's canonical JSON."""

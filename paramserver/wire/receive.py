@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import Fault, RequestError, did_you_mean
-from paramserver.events import Slice
+from paramserver.events import FLOAT32_MAX, Slice
 from paramserver.placement import BYTES_PER_ELEMENT, slice_shape
 from paramserver.rows import RowIndices
 from paramserver.types import Array, Shapes
@@ -26,7 +26,7 @@ from paramserver.wire.transfer import CHUNK_BYTES_MAX, Run
 
 
 class NotFiniteError(RequestError):
-    """A gradient or weight holds NaN or infinity; a gradient then counts as one of no samples."""
+    """A gradient or weight is not finite, or a gradient too large; it then counts as one of no samples."""
 
 
 def slice_headers(
@@ -141,13 +141,20 @@ class Receiver:
             order; they may be views of rows of whole tensors. Half-filled after an error.
         finite_from: check each chunk for NaN and infinity, and name this sender if there is one, such as
             ``replica 3``; None: do not check.
+        largest: what no value's size may exceed where they are checked.
     """
 
-    def __init__(self, destinations: Mapping[Slice, Array], finite_from: str | None = None) -> None:
+    def __init__(
+        self,
+        destinations: Mapping[Slice, Array],
+        finite_from: str | None = None,
+        largest: float = FLOAT32_MAX,
+    ) -> None:
         self._slices = list(destinations)
         self._bytes = [_writable_bytes(array) for array in destinations.values()]
         self._numbers = [array.reshape(-1) for array in destinations.values()]
         self._finite_from = finite_from
+        self._largest = largest
         self._index = 0
         self._offset = 0
         self._pass_filled()
@@ -156,7 +163,7 @@ class Receiver:
         """Take the chunks of one message.
 
         Raises:
-            NotFiniteError: a value is NaN or infinite, and the check is on.
+            NotFiniteError: a value is NaN, infinite or too large, and the check is on.
             RequestError: chunks out of order, with a gap, cut inside a number, or more than expected.
         """
         size = 0
@@ -219,14 +226,16 @@ class Receiver:
             self._index, self._offset = self._index + 1, 0
 
     def _check_finite(self, part: Slice, begin: int, end: int) -> None:
-        finite = np.isfinite(self._numbers[self._index][begin:end])
-        if finite.all():
+        numbers = self._numbers[self._index][begin:end]
+        low, high = float(numbers.min()), float(numbers.max())  # either is NaN if any number is
+        if -self._largest <= low and high <= self._largest:
             return
-        place = begin + int(np.argmin(finite))
+        place = begin + int(np.argmin(np.abs(numbers) <= self._largest))
         value = self._numbers[self._index][place]
+        bound = f"at most {self._largest:.2g}, or a round's sum is not" if np.isfinite(value) else "finite"
         raise NotFiniteError(
-            f"Tensor '{part.key}' from {self._finite_from} holds {value} at element {place} of rows "
-            f"{part.row_begin} to {part.row_end - 1}, and every value has to be finite. Nothing of it is "
+            f"Tensor '{part.key}' from {self._finite_from} holds {value:g} at element {place} of rows "
+            f"{part.row_begin} to {part.row_end - 1}, and every value has to be {bound}. Nothing of it is "
             "applied; look at the learning rate and the data."
         )
 

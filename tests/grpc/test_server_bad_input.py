@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -204,6 +205,26 @@ def test_a_value_that_is_not_finite_is_refused_and_counts_as_no_samples(
     replica.clock += 1
     header, values = replica.pull()
     assert (header.version, values) == (before[0].version, before[1])
+
+
+def test_a_gradient_too_large_for_the_sum_is_refused_and_its_round_goes_on() -> None:
+    job = replace(JOB, consistency="sync", replicas=2, replicas_max=2)
+    with ServerProcess() as server, ExitStack() as stack:
+        replicas = [RawReplica(server, job, f"w/{number}") for number in range(2)]
+        for replica in replicas:
+            stack.callback(replica.close)
+        replicas[0].initialise(1.0)
+        for replica in replicas:
+            replica.pull()
+        error = refusal_of(lambda: replicas[0].push(value=1e38, samples=2))
+        assert_sentence(error, INVALID, ("replica 0", "1e+38", "at most 8.5e+37"))
+        assert replicas[1].push(value=8e37, samples=2).outcome == pb.OUTCOME_BUFFERED
+        replicas[1].clock += 1
+        header, values = replicas[1].pull()
+        assert header.version == 1
+        for raw in values.values():
+            weights = np.frombuffer(raw, np.float32)
+            np.testing.assert_allclose(weights, np.float32(-4e37), rtol=1e-6)
 
 
 PULLS: dict[str, tuple[dict[str, Any], grpc.StatusCode, tuple[str, ...]]] = {

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramserver.errors import RequestError
+from paramserver.events import FLOAT32_MAX, JobSpec
 from paramserver.optim import combine
 
 
@@ -102,3 +103,16 @@ def test_a_wrong_leaf_gets_a_sentence():
         combine([(np.zeros((2, 3), np.float32), -1)], out)
     with pytest.raises(RequestError, match="in C order"):
         combine([(np.zeros((2, 3), np.float32), 1)], np.empty((3, 2), np.float32).T)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 32, 2**40])
+@pytest.mark.parametrize("replicas", [1, 2, 7, 1000])
+def test_a_sum_of_gradients_that_are_as_large_as_they_may_be_is_finite(samples, replicas):
+    largest = JobSpec((), replicas=replicas, replicas_max=replicas).gradient_max(samples)
+    out = np.empty(1, np.float32)
+    combine([(np.float32([largest]), samples)] * replicas, out)
+    assert np.isfinite(out).all()
+    twice = [(np.float32([min(2 * largest, FLOAT32_MAX)]), samples)] * replicas
+    with np.errstate(over="ignore"):
+        combine(twice, out)
+    assert np.isinf(out).all() or samples * replicas == 1
