@@ -27,10 +27,12 @@ class OrdersAudit:
     Attributes:
         rounds: how many closed rounds have been judged.
         generations: how many generations have begun.
+        has_deaths: some replica has died, or was started again.
     """
 
     def __init__(self) -> None:
         self.rounds = self.generations = 0
+        self.has_deaths = False
         self._given: dict[int, _Given] = {}
         self._start: dict[int, ev.ShardRecord] = {}  # by the last order before what is judged
         self._found: list[Violation] = []
@@ -96,6 +98,8 @@ class OrdersAudit:
             given = self._given.get(number)
             if given is None:
                 continue
+            members = getattr(given.order, "members", ())
+            self.has_deaths |= any(member.incarnation > 1 for member in members)
             match given.order:
                 case ev.MembershipChanged():
                     roll.change(given.order.members)

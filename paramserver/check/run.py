@@ -54,7 +54,7 @@ def check_run(run: Path) -> Report:
         rounds.add(violation)
     _put_together(report, checks, marks, orders)
     _check_accounts(report, checks, whole)
-    _check_summary(run, report, marks, whole)
+    _check_summary(run, report, marks, orders, whole)
     # What follows from a wrong round is found shard by shard.
     for findings in (rounds, *(check.findings for check in checks), whole):
         report.take(findings)
@@ -180,7 +180,7 @@ def _check_accounts(report: Report, checks: list[ShardCheck], findings: Findings
             findings.say("samples", f"Of {counts['received']} {name} received {received} are accounted for.")
 
 
-def _check_summary(run: Path, report: Report, marks: Marks, findings: Findings) -> None:
+def _check_summary(run: Path, report: Report, marks: Marks, orders: OrdersAudit, findings: Findings) -> None:
     """Compare with what the run said of itself at its end."""
     summary = _summary(run)
     sha256 = summary.get("weights_sha256")
@@ -201,11 +201,14 @@ def _check_summary(run: Path, report: Report, marks: Marks, findings: Findings) 
     )
     if not whole or summary.get("generation") or not report.pushes:
         return
+    # What a replica did right before it was killed, nobody counted; and one started by hand need not count.
+    restarts = summary.get("restarts")
+    everyone_counted = restarts is not None and not any(restarts.values()) and not orders.has_deaths
     for name, counts in (("gradients", report.pushes), ("samples", report.samples)):
         told = summary.get(name) or {}
         least, most = told.get("applied", 0), sum(told.get(each, 0) for each in _PERHAPS_APPLIED)
         found = counts["applied"] + counts["partial"]
-        if found < least or (not summary.get("restarts") and found > most):
+        if found < least or (everyone_counted and found > most):
             findings.say(
                 "samples",
                 f"The summary says that {least} {name} were applied, but by the journals it is {found}.",
