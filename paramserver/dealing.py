@@ -104,7 +104,9 @@ class Dealing:
 
     def lose(self, rounds: int | None) -> None:
         """Note how far everybody is: the weights are about to go back to a checkpoint."""
-        self._reached = self._applied(rounds)
+        # Where the checkpoint turned out to be torn, this is the second time before all have gone back.
+        applied = self._applied(rounds)
+        self._reached = {rank: max(clock, self._reached.get(rank, 0)) for rank, clock in applied.items()}
         self._leaving.clear()
 
     def roll_back(self, begins: Mapping[int, int], kept: Mapping[int, int]) -> None:
@@ -117,6 +119,7 @@ class Dealing:
         if self.epochs.deals:
             done = {rank: min(clock, kept[rank]) for rank, clock in begins.items() if rank in kept}
             self.epochs.roll_back(done, self._reached, begins, self._members.required())
+        self._reached = {}
 
     def visits(self, rounds: int | None) -> tuple[Visits, ...]:
         """Say what became of every epoch's samples.

@@ -91,6 +91,11 @@ class Recovery:
         return bool(self._lost or self._behind)
 
     @property
+    def lacks_servers(self) -> bool:
+        """Say whether a server is lost."""
+        return bool(self._lost)
+
+    @property
     def waits(self) -> bool:
         """Say whether a server is lost, and the generation that comes tells shards what happens meanwhile."""
         return bool(self._lost) and not self._job.has_journal

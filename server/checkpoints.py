@@ -12,6 +12,7 @@ from paramserver.errors import JobError, RequestError
 from paramserver.events import (
     CheckpointFailed,
     CheckpointKept,
+    CheckpointLost,
     CheckpointWritten,
     Cut,
     CutMade,
@@ -25,7 +26,9 @@ from paramserver.storage import (
     checkpoint_folder,
     finish_checkpoint,
     keep_also,
+    newest_checkpoint,
     read_cut,
+    read_kept,
     remove_old,
     remove_unfinished,
     write_cut,
@@ -111,6 +114,11 @@ class CutKeeper:
         folder = checkpoint_folder(self._out, order.checkpoint)
         return await asyncio.to_thread(read_cut, folder, shard, order.slices)
 
+    def refuse(self, order: GenerationBegun, shard: int, error: RequestError) -> None:
+        """Say that a shard cannot go on from the checkpoint that an order names."""
+        assert order.checkpoint is not None, "who begins anew has nothing to read"
+        self._written(pb.CutWritten(checkpoint=order.checkpoint, shard=shard, failure=str(error)))
+
     async def _keep(self, made: CutMade, generation: int) -> None:
         cut = made.cut
         message = pb.CutWritten(
@@ -181,6 +189,9 @@ class Checkpoints:
     def take(self, part: pb.CutWritten) -> None:
         """Take what became of one shard's cut; the last one finishes the checkpoint."""
         generation = self._coordinator.status().generation
+        if part.failure and self._kept is not None and part.checkpoint == self._kept.checkpoint:
+            self._tasks.begin(self._go_back(part.checkpoint, part.failure))
+            return
         if part.failure:
             self._parts.pop((generation, part.checkpoint), None)
             self._coordinator.handle(CheckpointFailed(part.checkpoint, part.failure))
@@ -210,6 +221,16 @@ class Checkpoints:
             return
         log.debug("Checkpoint %d is in %s.", checkpoint, folder)
         self._coordinator.handle(CheckpointKept(Kept(checkpoint, rounds, clocks)))
+
+    async def _go_back(self, checkpoint: int, reason: str) -> None:
+        """Tell the coordinator that what it took for kept is not whole, and what there is before that."""
+        try:
+            number, _ = await asyncio.to_thread(newest_checkpoint, self._out, None, checkpoint)
+            kept = await asyncio.to_thread(read_kept, self._out, number)
+        except RequestError as error:
+            self._coordinator.handle(CheckpointLost(checkpoint, f"{reason} {error}", None))
+        else:
+            self._coordinator.handle(CheckpointLost(checkpoint, reason, kept))
 
     async def _remove_unfinished(self, newest: int) -> None:
         await asyncio.to_thread(remove_unfinished, self._out, newest + 1)

@@ -221,7 +221,8 @@ class Shards:
         try:
             cut = await self.keeper.read(order, shard)
         except RequestError as error:
-            self._fail(f"Shard {shard} cannot go on from checkpoint {order.checkpoint}. {error}")
+            del self._held_back[shard]  # what came after is of a generation that is given up
+            self.keeper.refuse(order, shard, error)
             return
         later = self._held_back.pop(shard)
         self.order(shard - self.first, replace(order, cut=cut))

@@ -150,6 +150,8 @@ class CoordinatorAudit:
                 interruption.keep(event.kept)
             case ev.CheckpointFailed():
                 interruption.fail(event.checkpoint)
+            case ev.CheckpointLost():
+                interruption.replace(event.checkpoint, event.kept)
             case ev.Contributed() | ev.Staged() | ev.OrderHandled() | ev.CaughtUp():
                 if not interruption.is_void(event):
                     return self._report(event)

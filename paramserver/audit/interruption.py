@@ -87,6 +87,11 @@ class Interruption:
         elif kept.checkpoint == self._under_way:
             self._kept, self._under_way = kept, None
 
+    def replace(self, torn: int, kept: ev.Kept | None) -> None:
+        """Note that what was kept cannot be used, and what is in its place."""
+        if self._kept is not None and self._kept.checkpoint == torn and kept is not None:
+            self._kept = kept
+
     def fail(self, checkpoint: int | None) -> None:
         """Note that a checkpoint could not be kept; None: the one after the job's end."""
         if checkpoint == self._under_way:

@@ -95,6 +95,8 @@ class Coordinator:
                 return progress.keep_checkpoint(state, event)
             case ev.CheckpointFailed():
                 return progress.miss_checkpoint(state, event)
+            case ev.CheckpointLost():
+                return recovering.lose_checkpoint(state, event, now)
             case ev.ScoreReceived():
                 return progress.take_score(state, event)
             case ev.StatusReceived():

@@ -69,8 +69,9 @@ def miss_checkpoint(state: CoordinatorState, event: ev.CheckpointFailed) -> Effe
         return []
     if not state.known_job().recovery.fail(event.checkpoint):
         return []
-    state.trouble = f"Checkpoint {event.checkpoint} could not be kept. {event.reason}"
-    return [ev.Noted(state.trouble)]
+    failed = f"Checkpoint {event.checkpoint} could not be kept. {event.reason}"
+    state.trouble = f"{failed} The training goes on, and tries again with the next one."
+    return [ev.Noted(failed)]
 
 
 def take_score(state: CoordinatorState, event: ev.ScoreReceived) -> Effects:

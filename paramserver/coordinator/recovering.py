@@ -32,6 +32,20 @@ def lose_server(state: CoordinatorState, event: ev.ServerLost, now: float) -> Ef
     return [ev.Noted(f"{what} The job waits {job.patience_seconds:g} s for it to come back.")]
 
 
+def lose_checkpoint(state: CoordinatorState, event: ev.CheckpointLost, now: float) -> Effects:
+    """Go back to the checkpoint before one that turns out not to be whole, or end the job without one."""
+    job = state.known_job()
+    kept = job.recovery.kept
+    if state.ended or kept is None or kept.checkpoint != event.checkpoint:
+        return []  # another shard has said so before
+    if event.kept is None:
+        return state.end(event.reason)
+    job.recovery.kept = event.kept
+    state.trouble = f"{event.reason} The checkpoint before it is used."
+    begun = [] if job.recovery.lacks_servers else _begin_generation(state, job, now)
+    return [ev.Noted(state.trouble), *begun]
+
+
 def find_server(state: CoordinatorState, event: ev.ServerRegistered, now: float) -> Effects:
     """Take a server in; with the last one that was lost, the job goes on."""
     state.servers[event.server] = event

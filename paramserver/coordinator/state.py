@@ -95,7 +95,7 @@ class CoordinatorState:
         has_news: something has changed that has to be written down.
         log: the orders that a shard may have to hear again, in a job with a journal.
         has_gap: a server has come back and knows nothing.
-        trouble: why the newest checkpoint could not be kept; empty if it could.
+        trouble: why the newest checkpoint could not be kept, or used; empty if it could.
         grace_seconds: how much longer than a lease replicas may stay silent after this coordinator came back.
         wake_at: when the timer fires; None while it is not set.
     """

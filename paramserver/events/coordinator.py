@@ -68,6 +68,21 @@ class CheckpointFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointLost:
+    """What was kept is torn, or has been changed, as a shard has found that was to go on from it.
+
+    Attributes:
+        checkpoint: its number.
+        reason: why it cannot be used, as a sentence.
+        kept: the newest one before it that is whole; None where there is none.
+    """
+
+    checkpoint: int
+    reason: str
+    kept: Kept | None
+
+
+@dataclass(frozen=True, slots=True)
 class JoinReceived:
     """A replica or an observer asks to take part.
 
@@ -160,6 +175,7 @@ CoordinatorEvent = (
     | CheckpointWritten
     | CheckpointKept
     | CheckpointFailed
+    | CheckpointLost
     | JoinReceived
     | LeaveReceived
     | PartAsked

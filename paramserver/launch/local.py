@@ -181,7 +181,7 @@ class _Launch:
     def _tell_of_trouble(self, trouble: str) -> None:
         """Say what goes wrong although the training goes on, once, and when it is over."""
         if trouble and not self._trouble:
-            self._reporter.note(f"{trouble} The training goes on, and tries again with the next one.")
+            self._reporter.note(trouble)
         elif self._trouble and not trouble:
             self._reporter.note("Checkpoints are kept again.")
         self._trouble = trouble

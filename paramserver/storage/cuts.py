@@ -148,12 +148,15 @@ def read_kept(run: Path, checkpoint: int) -> Kept:
     return Kept(checkpoint, rounds, nearest_clocks(one.clocks for one in notes))
 
 
-def newest_checkpoint(run: Path, record: JobRecord | None = None) -> tuple[int, list[str]]:
+def newest_checkpoint(
+    run: Path, record: JobRecord | None = None, before: int | None = None
+) -> tuple[int, list[str]]:
     """Find the newest checkpoint of a run that is whole.
 
     Args:
         run: the run folder.
         record: what its coordinator has written down, by which some may be void; None to take any.
+        before: only one of a smaller number will do; None: any.
 
     Returns:
         Its number, and of each newer one a sentence why it cannot be used.
@@ -164,7 +167,7 @@ def newest_checkpoint(run: Path, record: JobRecord | None = None) -> tuple[int, 
     problems: list[str] = []
     for number in sorted(_numbers(run), reverse=True):
         folder = checkpoint_folder(run, number)
-        if not _is_finished(run, number):
+        if not _is_finished(run, number) or (before is not None and number >= before):
             continue
         try:
             manifest = load_manifest(folder)

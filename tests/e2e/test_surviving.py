@@ -118,6 +118,24 @@ def test_the_only_server_may_die_while_it_writes_a_checkpoint(launcher, undistur
     check_account(summary)
 
 
+def test_a_checkpoint_that_was_changed_is_passed_over_while_the_run_goes_on(launcher, undisturbed):
+    with running(launcher, *EPOCHS, *QUICK, "--servers", "2", "--shards", "1") as run:
+        run.reach(3)
+        os.kill(run.pid("-m server", "--server 0 "), signal.SIGSTOP)  # so that no newer one becomes whole
+        newest = max(launcher.out.glob("checkpoints/*/manifest.json")).parent
+        torn = newest / "shard-0001-of-0002.safetensors"
+        torn.write_bytes(torn.read_bytes()[:-4] + b"0000")
+        run.hit("-m server", "--server 1 ")
+        os.kill(run.pid("-m server", "--server 0 "), signal.SIGCONT)
+        code, out, err = run.end()
+    assert code == 0, err
+    assert launcher.summary()["weights_sha256"] == undisturbed
+    if launcher.summary()["generation"] > 1:  # else a newer one had become whole after all
+        assert f"{torn} is not the file that the manifest means" in out
+        assert "The checkpoint before it is used." in out
+    check_account(launcher.summary())
+
+
 def test_chance_is_the_same_when_steps_are_done_again(new_launcher):
     # Dropout and the order of samples are functions of seed, rank, epoch and clock, and nothing else.
     options = ("--epochs", "8", "--model", "mlp:32:dropout=0.5", "--data", "synthetic:spirals,n=600")

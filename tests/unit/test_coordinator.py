@@ -476,7 +476,8 @@ def test_what_goes_wrong_with_checkpoints_is_said_until_one_is_kept_again():
 
     assert trouble() == ""
     note = only(desk.tell(ev.CheckpointFailed(0, "No room.")), ev.Noted)
-    assert note.message == trouble() == "Checkpoint 0 could not be kept. No room."
+    assert note.message == "Checkpoint 0 could not be kept. No room."
+    assert trouble() == f"{note.message} The training goes on, and tries again with the next one."
     assert desk.tell(ev.CheckpointFailed(0, "Another shard has no room.")) == [], "once is enough"
     desk.coordinator.handle(ev.CheckpointKept(ev.Kept(0)), 0.0)
     assert trouble() != "", "that one was given up"
@@ -494,3 +495,38 @@ def test_a_job_whose_final_weights_could_not_be_kept_has_failed():
     status = only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status
     assert (status.ended, status.reason) == (True, "No room.")
     assert only(desk.ask(ev.HeartbeatReceived, ()), ev.HeartbeatAnswered).reason == "No room."
+
+
+def go_back(kept):
+    """Lose a server, find it again, and learn that the newest checkpoint is torn."""
+    desk = Desk()
+    desk.coordinator = Coordinator(1, 2, recovers=True)
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    desk.start()
+    for round in (0, 1):
+        desk.contribute(0, round)
+        desk.contribute(1, round)
+    desk.tell(ev.CheckpointKept(ev.Kept(0, 2, {0: 2, 1: 2})))
+    desk.tell(ev.ServerLost(0, "It stopped."))
+    desk.prompt = False
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    effects = desk.tell(ev.CheckpointLost(0, "It is torn.", kept))
+    return desk, effects
+
+
+def test_where_the_newest_checkpoint_is_torn_all_go_back_to_the_one_before():
+    older = ev.Kept(5, 1, {0: 1, 1: 1})
+    desk, effects = go_back(older)
+    notes = [effect.message for effect in effects if isinstance(effect, ev.Noted)]
+    assert notes[0] == "It is torn. The checkpoint before it is used."
+    assert only(effects, ev.Remember).record.kept == older
+    begun = [each.order for each in desk.orders if isinstance(each.order, ev.GenerationBegun)]
+    assert [(order.generation, order.checkpoint) for order in begun] == [(1, 0)] * 2 + [(2, 5)] * 2
+    assert desk.tell(ev.CheckpointLost(0, "Another shard says so, too.", older)) == []
+    status = only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status
+    assert (status.rounds, status.trouble) == (1, "It is torn. The checkpoint before it is used.")
+
+
+def test_where_no_other_checkpoint_is_whole_the_job_ends_with_that_sentence():
+    desk, _ = go_back(None)
+    assert desk.ended() == ["It is torn."]
