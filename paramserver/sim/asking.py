@@ -109,7 +109,10 @@ class Asking:
         self._ask_again(call)
 
     def _ask_again(self, call: Call) -> None:
-        patient = math.ceil(max(0.0, self._servers.patience_seconds - sum(RETRY_SECONDS)))
+        patience = self._servers.patience_seconds
+        if isinstance(call.event, ev.JoinReceived) and call.event.job is not None:
+            patience = max(patience, call.event.job.start_timeout_seconds)
+        patient = math.ceil(max(0.0, patience - sum(RETRY_SECONDS)))
         if call.attempts >= len(RETRY_SECONDS) + patient / PATIENT_RETRY_SECONDS:
             self._give_up(f"The servers did not answer {self._name} in {call.attempts + 1} attempts.")
             return

@@ -172,7 +172,11 @@ class Simulation:
             self._heap.at(self._watch.every_ns, self._look, self._watch)
         while self._heap.run(EVENTS_BETWEEN_CHECKS):
             self._check()
-        if self._servers.coordination.ended is None:
+        coordination = self._servers.coordination
+        if coordination.ended is None and coordination.status().job is None:
+            seconds = self._spec.start_timeout_seconds
+            coordination.give_up(f"No replica could join within {seconds:g} s: the servers were not up.")
+        if coordination.ended is None:
             states = ", ".join(str(replica) for replica in self._replicas()[:REPLICAS_NAMED_MAX])
             raise JobError(
                 f"Nothing can happen any more, but the job is not over: {states}.", Failure.DEADLINE

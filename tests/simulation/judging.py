@@ -31,6 +31,7 @@ ENDINGS = (
     "did not come back within",
     "died and was not restarted within",
     "replicas joined within",
+    "No replica could join within",
     "none initialised the weights within",
     "Every replica is dead.",
     "Every replica has left,",

@@ -13,7 +13,7 @@ from virtual import LAN, simulate
 
 from paramserver.client.channels import PAUSES_SECONDS
 from paramserver.consistency import parse_consistency
-from paramserver.errors import JobError, RequestError
+from paramserver.errors import RequestError
 from paramserver.optim import build_optimizer
 from paramserver.sequential import train_sequentially
 from paramserver.sim import Machines, Simulation, parse_problem, world_from_mapping
@@ -350,8 +350,16 @@ def test_the_retries_are_those_of_the_client():
 
 
 def test_a_server_that_answers_nothing_any_more_is_given_up():
-    with pytest.raises(JobError, match="The servers did not answer worker0/0 in 15 attempts"):
-        simulate("10ms", LAN, "lose=99.99%", workers=1)
+    run = simulate("10ms", LAN, "lose=99.99%", workers=1)
+    assert run.reason == "No replica could join within 120 s: the servers were not up."
+
+
+def test_whoever_joins_is_as_patient_as_the_job_for_its_start():
+    network = f"{LAN} checkpoint=5ms checkpoint-per-byte=2ns"
+    late = simulate("10ms", network, "crash=s1@0s+50s", servers=2, steps=5)
+    assert (late.reason, late.versions) == ("", (5, 5))
+    never = simulate("10ms", network, "crash=s1@0s", servers=2, steps=5)
+    assert never.reason == "No replica could join within 120 s: the servers were not up."
 
 
 # ---------------------------------------------------------------------------------------------- traces
