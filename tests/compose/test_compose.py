@@ -227,8 +227,9 @@ def test_containers_die_and_come_and_the_job_goes_on(tools, mine, consistency):
             replicas = 6
         cluster.advance(replicas)
         cluster.ask("restart", cluster.server[1].number)
-        cluster.advance(replicas)
+        cluster.until(lambda: "goes on from checkpoint" in cluster.server[0].logs())
         assert "stopped by SIGTERM. The job waits" in cluster.server[1].logs()
+        cluster.advance(replicas)
         cluster.kill(cluster.server[0])
         for each in cluster.containers.all:
             assert each.wait(SECONDS) == 0, each.logs()

@@ -43,6 +43,11 @@ class Program:
         """Return what it has written so far."""
         return self._log.read_text()
 
+    def address(self) -> str:
+        """Return where it listens, if it is a server; empty before it does."""
+        said = [line for line in self.log().split("\n")[:-1] if line.startswith("listening ")]
+        return said[0].removeprefix("listening ") if said else ""
+
     def end(self) -> int:
         """Wait for its end, and return its exit code."""
         code = self.process.wait(DEADLINE_SECONDS)
@@ -89,8 +94,8 @@ class ByHand:
             arguments += ["--insecure"]
         program = self._start(f"server{index}", "server", [*arguments, *options], host)
         if index == 0:
-            self.until(lambda: "\n" in program.log() or program.process.poll() is not None)
-            self.address = program.log().splitlines()[0].removeprefix("listening ")
+            self.until(lambda: bool(program.address()) or program.process.poll() is not None)
+            self.address = program.address()
         return program
 
     def worker(self, index: int = 0, *options: str) -> Program:

@@ -41,7 +41,7 @@ def test_a_server_that_is_stopped_and_a_worker_that_is_killed_come_back(cluster,
     second = cluster.server(1, 2, "--restarts")
     workers = [shared_worker(cluster, number, names) for number in range(2)]
     cluster.until(lambda: cluster.steps() > 20)
-    address = second.log().splitlines()[0].removeprefix("listening ")
+    address = second.address()
     second.process.send_signal(signal.SIGTERM)
     assert second.end() == 143
     assert "stopped by SIGTERM. The job waits for it to be started again." in second.log()
@@ -56,6 +56,32 @@ def test_a_server_that_is_stopped_and_a_worker_that_is_killed_come_back(cluster,
     summary = cluster.summary()
     assert summary["outcome"] == "finished"
     assert set(summary["time_budget"]["workers"]) == {"worker0", "worker1"}
+    assert summary["weights_sha256"] == launcher.summary()["weights_sha256"]
+
+
+@pytest.mark.parametrize("durability", ["checkpoint", "journal"])
+def test_a_cluster_that_is_stopped_altogether_goes_on(tmp_path, launcher, durability):
+    with ByHand(tmp_path, f'{JOB}durability = "{durability}"\n') as cluster:
+        launcher.out = tmp_path / "sequential"
+        code, _, err = launcher.run(str(tmp_path / "job.toml"), "--engine", "sequential", "--quiet")
+        assert code == 0, err
+        (names := tmp_path / "names").mkdir()
+        addresses = ["", ""]
+        for life in range(2):
+            for index in range(2):
+                server = cluster.server(index, 2, "--restarts", listen=addresses[index])
+                cluster.until(server.address)
+                addresses[index] = server.address()
+            for number in range(2):
+                shared_worker(cluster, number, names)
+            living = cluster.programs[-4:]
+            if life == 0:
+                cluster.until(lambda: cluster.steps() > 20)
+                cluster.send(signal.SIGTERM)
+            assert [each.end() for each in living] == [0 if life else 143] * 4
+        summary = cluster.summary()
+    assert summary["outcome"] == "finished"
+    assert summary["generation"] == (1 if durability == "checkpoint" else 0)
     assert summary["weights_sha256"] == launcher.summary()["weights_sha256"]
 
 
