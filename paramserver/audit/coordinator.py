@@ -123,7 +123,7 @@ class CoordinatorAudit:
         if isinstance(event, ev.JoinReceived):
             self._joining |= asked
         elif asked:
-            self._say("answer", f"{event} is not answered")
+            self._say("answer", f"request {next(iter(asked))} ({type(event).__name__}) is not answered")
         if self.ended is None:
             self._check_waiting()
             if isinstance(event, ev.LeaveReceived) and self._should_be_gone(event):

@@ -77,7 +77,7 @@ class ShardAudit:
                     self._waiting.pop(effect.request, None)
                 self._answered(event, pull, effect)
         if asked:
-            self._say("answer", f"{event} is not answered")
+            self._say("answer", f"request {next(iter(asked))} ({type(event).__name__}) is not answered")
         self._check_waiting()
         return self._found
 
