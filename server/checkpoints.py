@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from paramserver.errors import JobError, RequestError
 from paramserver.events import (
     CheckpointFailed,
@@ -26,6 +28,7 @@ from paramserver.storage import (
     checkpoint_folder,
     finish_checkpoint,
     keep_also,
+    load_manifest,
     newest_checkpoint,
     read_cut,
     read_kept,
@@ -37,7 +40,7 @@ from paramserver.storage import (
 from paramserver.wire import paramserver_pb2 as pb
 from server.coordination import CoordinatorHost
 from server.files import decode_file, encode_file
-from server.journal import ShardJournal
+from server.journal import FINAL_CUT, ShardJournal
 
 log = logging.getLogger("server")
 
@@ -57,6 +60,27 @@ class Tasks:
     async def end(self) -> None:
         """Wait until all of them have ended."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _written_before(folder: Path, cut: Cut, generation: int) -> ShardFile | None:
+    """Return the file of a finished checkpoint that has this very cut; None where there is none."""
+    try:
+        manifest = load_manifest(folder)
+        if manifest.generation != generation or cut.shard >= len(manifest.files):
+            return None
+        there = read_cut(folder, cut.shard, tuple(cut.snapshot.values))
+    except RequestError:
+        return None
+    here, same = cut.snapshot, there.snapshot
+    counts = (here.version, here.rounds, cut.clocks, cut.verdicts)
+    if counts != (same.version, same.rounds, there.clocks, there.verdicts):
+        return None
+    for part, values in here.values.items():
+        if not np.array_equal(values, same.values[part]):
+            return None
+        if any(not np.array_equal(array, there.state[part][name]) for name, array in cut.state[part].items()):
+            return None
+    return manifest.files[cut.shard]
 
 
 class CutKeeper:
@@ -89,6 +113,9 @@ class CutKeeper:
     def write(self, folder: Path, cut: Cut, generation: int, checkpoint: int) -> ShardFile:
         """Write a cut; blocks until the disk has it.
 
+        The last checkpoint of a job may be made twice, where a server is lost right after it. If it is the
+        same, its files stay as they are, and so its manifest stays true.
+
         Args:
             folder: of the checkpoint.
             cut: to be written.
@@ -100,6 +127,9 @@ class CutKeeper:
         """
         journal = self._journals.get(cut.shard)
         link = None if journal is None else journal.link(checkpoint)
+        there = _written_before(folder, cut, generation) if checkpoint == FINAL_CUT else None
+        if there is not None:
+            return there
         return write_cut(folder, cut, self._shards_total, generation, link)
 
     async def read(self, order: GenerationBegun, shard: int) -> Cut:
