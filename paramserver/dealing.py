@@ -53,6 +53,8 @@ class Dealing:
         rank = event.replica.rank
         if begins is None or rank in self._members.waiting():
             return PartGiven(event.request, None, waits=self._why(rank)), []
+        if not self._members.counts(rank):  # it has left, and has nothing to do again
+            return PartGiven(event.request, None, self.epochs.steps(rank)), []
         before = self.epochs.opened
         dealt: Dealt | None = self.epochs.deal(rank, max(event.clock, begins), self._members.present())
         entering = self._members.waiting() if self.epochs.opened > before else []

@@ -101,8 +101,6 @@ class ReplicaLoop:
         try:
             while True:
                 try:
-                    if self._had_finished():
-                        return None
                     if self.client.rank == 0 and not self.client.sealed:
                         self.client.initialise(self._task.initial())
                     return self._train()
@@ -163,17 +161,14 @@ class ReplicaLoop:
         if batches is not None:
             batches.stop(reason)
 
-    def _had_finished(self) -> bool:
-        """Say whether it comes back to weights that have all that it had to do."""
-        # One that was fenced before it was told how much that is, has it all before it.
-        return self._lives > 1 and 0 < self._steps <= self.client.clock
-
     def _train(self) -> None:
         self._enter(Phase.WAIT)
         first = self._next_part(self.client.clock)
         self._enter(Phase.IDLE)
         if self.is_going:
             return
+        if first is None and self._lives > 1:
+            return  # it had finished, and the weights that are there now have it all
         start_clock = self.client.clock if first is None else max(self.client.clock, first.clock)
         with self._lock:
             self._clock = start_clock

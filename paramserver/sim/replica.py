@@ -88,6 +88,7 @@ class VirtualReplica:
         self.clock = 0
         self._compute: Computation | Timer | None = None
         self._parts = Parts()
+        self._is_back = False  # it has joined again
         self._held: ev.Verdict | None = None  # while it is not known what to do next
         self._asking = Asking(
             name,
@@ -231,7 +232,7 @@ class VirtualReplica:
 
     def _joined(self, call: Call, granted: ev.JoinGranted) -> None:
         assert granted.replica is not None
-        is_back = self.state == "rejoining"
+        is_back = self._is_back = self.state == "rejoining"
         if is_back:
             is_newer = granted.generation > self._session.granted.generation
             self._tally.begin_anew(granted.clock, rolled_back=is_newer)
@@ -295,6 +296,9 @@ class VirtualReplica:
     def _take_part(self, clock: int, given: ev.PartGiven) -> None:
         assert self.replica is not None
         if self._parts.take(clock, given):
+            if given.dealt is None and self._is_back:
+                self._leave("")  # it had finished, and the weights that are there now have it all
+                return
             self._tally.enter(ev.Phase.IDLE, self._servers.now)
             self.clock = max(self.clock, given.dealt.clock) if given.dealt is not None else self.clock
             assert self._task.dealt_step is not None

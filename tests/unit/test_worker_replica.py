@@ -17,10 +17,13 @@ STEPS = 3
 
 
 class PretendedClient:
-    """The coordinator gives what is in `script`: an error to raise, or how to answer the next questions."""
+    """The coordinator gives what is in `script`: errors to raise before it answers. It deals `STEPS` steps.
+
+    They begin at clock `first`.
+    """
 
     def __init__(self, script: list[Exception | None], clock: int = 0) -> None:
-        self.script = script
+        self.script, self.first = script, 0
         self.rank, self.clock, self.sealed = 0, clock, True
         self.replica = Replica(0, 1)
         self.job = JobSpec((TensorSpec("w", (1,)),))
@@ -32,8 +35,9 @@ class PretendedClient:
         error = self.script.pop(0) if self.script else None
         if error is not None:
             raise error
-        part = None if clock >= STEPS else Dealt(clock, Part(0, 0, 1, clock, STEPS))
-        return PartGiven(0, part, STEPS)
+        end = self.first + STEPS
+        part = None if clock >= end else Dealt(clock, Part(0, 0, 1, clock - self.first, STEPS))
+        return PartGiven(0, part, end)
 
     def rejoin(self, generation: int) -> None:
         self.replica = Replica(0, self.replica.incarnation + (generation == self.granted.generation))
@@ -95,3 +99,13 @@ def test_a_replica_that_had_finished_does_again_what_is_void() -> None:
     loop.rejoin(1, "The weights were recovered after it had finished.")
     loop.run()
     assert client.pushed == [0, 1, 2, 1, 2]
+
+
+def test_a_newcomer_does_all_of_it_again_where_it_begins_with_the_others() -> None:
+    # It had joined after the checkpoint in which they were at clock 10, and had finished at its own clock 3.
+    client = PretendedClient([])
+    loop = run(client)
+    client.clock = client.first = 10
+    loop.rejoin(1, "The weights were recovered after it had finished.")
+    loop.run()
+    assert client.pushed == [0, 1, 2, 10, 11, 12]
