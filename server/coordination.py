@@ -145,11 +145,18 @@ class CoordinatorHost:
         return self._coordinator.has_journal
 
     def resume(self) -> None:
-        """Take notice of a job that the coordinator goes on with, exactly where it was."""
+        """Take notice of a job that the coordinator goes on with, exactly where it was.
+
+        Nobody joins again, so all are taken for those who stay to the end.
+        """
         status = self.status()
         self._started, self._sealed = status.started, status.sealed
-        if self._started and self._sealed:
+        if self._started and self._sealed and self.began_at is None:
             self.began_at = self._loop.time()
+        self._staying.update(member.name for member in status.members)
+        self.scorer = self.scorer or bool(status.scores)
+        if any(score.split == "test" for score in status.scores):
+            self.tested.set()
         if status.ended:
             self.ended_at = self._loop.time()
 
@@ -268,12 +275,16 @@ class CoordinatorHost:
                 if event.stays:
                     self._staying.add(event.name)
             case ScoreReceived():
+                self.scorer = True
                 self.scored(event.score)
                 if event.score.split == "test":
                     self.tested.set()
-            case ServerLost() if self.ended_at is not None and not self.status().ended:
-                self.ended_at = None
-                self.told.clear()
+            case ServerLost() if self.ended_at is not None:
+                if not self.status().ended:
+                    self.ended_at = None
+                    self.told.clear()
+                elif not self.has_journal:
+                    self.tested.set()  # nobody can pull the final weights any more
 
     def _watch_order(self, order: Order) -> None:
         self._started = self._started or (isinstance(order, MembershipChanged) and order.started)

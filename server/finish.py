@@ -126,6 +126,10 @@ class Finish:
                     await self._checkpoints.keep_last(self._out / CHECKPOINT)
             except (JobError, RequestError) as error:
                 failures.append(str(error))
+        if self._coordinator.ended_at is None:  # a server was lost while the manifest was being written
+            self._links.written.clear()
+            self.is_kept = False
+            return None
         if reason and failures:
             log.error("What there was at the end could not be kept. %s", " ".join(failures))
         if reason or not failures:
@@ -133,7 +137,7 @@ class Finish:
         else:
             self._coordinator.handle(CheckpointFailed(None, " ".join(failures)))
         # After the last step nobody is left to be told, unless the job ended before it.
-        await self._say_farewell()
+        await say_farewell(self._coordinator)
         if not reason and self._coordinator.scorer:
             await self._wait_for_score()
         if self._out is not None:
@@ -152,13 +156,14 @@ class Finish:
         except TimeoutError:
             log.warning("No observer sent the final score within %g s.", self._score_grace_seconds)
 
-    async def _say_farewell(self) -> None:
-        """Stay until every replica has left or has heard that the job is over, but not for long."""
-        loop = asyncio.get_running_loop()
-        unbegun, interrupted = self._coordinator.began_at is None, self._coordinator.interrupted
-        deadline = loop.time() + (HURRIED_FAREWELL_SECONDS if interrupted or unbegun else FAREWELL_SECONDS)
-        while (unbegun or not self._coordinator.everyone_told()) and loop.time() < deadline:
-            await asyncio.sleep(0.05)
+
+async def say_farewell(coordinator: CoordinatorHost) -> None:
+    """Stay until every replica has left or has heard that the job is over, but not for long."""
+    loop = asyncio.get_running_loop()
+    unbegun, interrupted = coordinator.began_at is None, coordinator.interrupted
+    deadline = loop.time() + (HURRIED_FAREWELL_SECONDS if interrupted or unbegun else FAREWELL_SECONDS)
+    while (unbegun or not coordinator.everyone_told()) and loop.time() < deadline:
+        await asyncio.sleep(0.05)
 
 
 def conclude(out: Path, coordinator: CoordinatorHost) -> None:

@@ -29,7 +29,7 @@ from server.chaos import sending
 from server.checkpoints import Checkpoints
 from server.coordination import CoordinatorHost
 from server.decisions import DecisionJournal
-from server.finish import Finish, conclude, keep_shards
+from server.finish import Finish, conclude, keep_shards, say_farewell
 from server.links import Links
 from server.options import Options
 from server.progress import Diary
@@ -68,7 +68,7 @@ class FirstServer:
         if options.out is not None and options.job:
             write_text(options.out / "job.toml", options.job)
         self.coordinator = self._make_coordinator()
-        self.coordinator.scorer = options.expect_evaluator
+        self.coordinator.scorer = self.coordinator.scorer or options.expect_evaluator
         stack.callback(self.coordinator.stop)
         self.coordinator.connect(0, shards.order)
         self._links = Links(self.coordinator, options.servers, options.shards, sending(options, stack))
@@ -107,6 +107,7 @@ class FirstServer:
         if self._was_over and options.out is not None:
             log.info("The job was over, and its weights are kept; only the summary may be missing.")
             conclude(options.out, coordinator)
+            await say_farewell(coordinator)
             return 0
         failure: str | None = None
         while failure is None:
@@ -190,6 +191,7 @@ class FirstServer:
             coordinator.restore(record, self._loop.time(), orders, reopens=options.resume)
             if decided is not None:
                 journal.begin(record, orders)
+            if decided is not None or self._was_over:
                 host.resume()
         total = options.servers * options.shards
         self._checkpoints = Checkpoints(out, host, total, options.checkpoint_keep)

@@ -12,6 +12,7 @@ from paramserver.errors import Failure, JobError
 from paramserver.events import Report
 from paramserver.wire import paramserver_pb2 as pb
 from server.chaos import sending
+from server.ended import ending_of
 from server.finish import CHECKPOINT_SECONDS, keep_shards
 from server.link import Link
 from server.options import Options
@@ -19,6 +20,9 @@ from server.requests import Requests
 from server.shards import Shards
 
 log = logging.getLogger("server")
+
+LOOK_SECONDS = 0.5
+"""Between two looks whether the run is over that a server wants to come back to."""
 
 
 class LinkedServer:
@@ -42,6 +46,7 @@ class LinkedServer:
         self._requests = requests
         self._stack = stack
         self._link: Link | None = None
+        self._written: pb.CheckpointWritten | None = None  # of the final checkpoint
         self._is_linked = False
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -60,14 +65,23 @@ class LinkedServer:
             shards.order,
             returns=options.recover,
             orders=shards.orders,
-            begin_anew=shards.report_again,
+            begin_anew=self._report_again,
             send=sending(options, self._stack),
         )
         self._stack.push_async_callback(self._link.close)
 
     async def reach(self) -> None:
-        """Open the link."""
-        await self._known_link().connect(self._options.connect_timeout_seconds)
+        """Open the link; a server that comes back looks for its coordinator only while its run goes on."""
+        options = self._options
+        connecting = asyncio.create_task(self._known_link().connect(options.connect_timeout_seconds))
+        try:
+            while not (await asyncio.wait((connecting,), timeout=LOOK_SECONDS))[0]:
+                ending = ending_of(options.out) if options.recover else None
+                if ending is not None:
+                    raise JobError(ending.sentence)
+            connecting.result()
+        finally:
+            connecting.cancel()
         self._is_linked = True
 
     async def run(self) -> int:
@@ -112,7 +126,7 @@ class LinkedServer:
             reason = shards.ended.result()
             shards.reopened.clear()
             log.info("The job is over: %s", reason or "every replica has finished.")
-            own = await keep_shards(options.out, shards, self._requests)
+            self._written = own = await keep_shards(options.out, shards, self._requests)
             link.written(own)
             reopened = asyncio.create_task(shards.reopened.wait())
             await asyncio.wait(
@@ -124,8 +138,15 @@ class LinkedServer:
             if carrying.done():
                 carrying.result()
                 return 1 if reason or own.failure else 0
+            self._written = None
             if not shards.reopened.is_set():
                 raise JobError(f"The coordinator at {options.coordinator} did not end the job.")
+
+    def _report_again(self) -> None:
+        """Say again what another coordinator may not have heard, if it goes on exactly."""
+        self._shards.report_again()
+        if self._written is not None and self._shards.orders():
+            self._known_link().written(self._written)
 
     def _known_link(self) -> Link:
         assert self._link is not None, "the server has registered"

@@ -78,6 +78,7 @@ def take_score(state: CoordinatorState, event: ev.ScoreReceived) -> Effects:
     """Note how good some weights are; end the job, well, where they reach what it was to reach."""
     score = event.score
     state.scores.append(score)
+    state.has_news |= score.split == "test"  # who sends it may be gone once it is answered
     effects: Effects = [ev.Acknowledged(event.request)]
     target = state.job.spec.target_accuracy if state.job is not None else 0.0
     if not target or score.split != "validation" or score.accuracy < target or state.ended is not None:

@@ -55,6 +55,7 @@ def restore(state: CoordinatorState, record: ev.JobRecord, now: float, log: Sequ
     job.members.restore(record.members, now)
     if record.over:
         state.ended, state.is_final_kept = "", True
+        job.rounds.closed = record.rounds
     job.dealing.epochs.restore(record.dealt)
     job.sealed = record.sealed
     state.scores.extend(record.scores)
