@@ -6,8 +6,10 @@ from hosts import Hosts, NoHostsError, two_hosts
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kills", type=int, default=20, help="how many processes the tests of -m chaos kill (default: 20)"
+        "--kills", type=int, default=20, help="in how many runs -m chaos kills processes (default: 20)"
     )
+    parser.addoption("--kill-seed", type=int, default=20, help="draws these kills (default: 20)")
+    parser.addoption("--keep", metavar="DIR", help="where runs go that a kill has spoilt")
     parser.addoption(
         "--rewrite",
         action="store_true",

@@ -1,79 +1,112 @@
-"""Kill -9 at random points: the job goes on or ends in time, nothing counts twice, no process is left."""
+"""Kill -9 at drawn moments: the job goes on in time, nothing is lost, nothing counts twice."""
 
 from __future__ import annotations
 
-import os
-import select
-import signal
+import importlib
+import json
+import operator
+import runpy
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kills import EPOCHS, GRACE_SECONDS, LEASE_SECONDS, Kill, draw_kills, run_worker_kill
+from judging import describe, judge
+from kills import Kill, Strike, draw_kills, drawn
+from running import INSIDE, SYNC_EPOCHS, Run, processes
 
-SEED = 20
+FEW = 3
 
 
-def test_three_kills(tmp_path: Path) -> None:
-    for number, kill in enumerate(draw_kills(SEED, 3)):
-        strike(kill, tmp_path / f"{number}")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "number" in metafunc.fixturenames:
+        metafunc.parametrize("number", range(metafunc.config.getoption("--kills")))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the weights of the sync job when nobody disturbs it."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    command = [sys.executable, "-P", "-m", "paramserver", "train", "--engine", "sequential", "--quiet"]
+    command += ["--epochs", f"{SYNC_EPOCHS}", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return str(json.loads((out / "summary.json").read_text())["weights_sha256"])
+
+
+def test_a_seed_always_draws_the_same_kills() -> None:
+    first, second = draw_kills(7), draw_kills(7)
+    assert [next(first) for _ in range(200)] == [next(second) for _ in range(200)]
+    assert next(draw_kills(7)) != next(draw_kills(8))
+
+
+def test_200_kills_have_every_victim_in_every_mode_and_phase() -> None:
+    draws = draw_kills(20)
+    kills = [next(draws) for _ in range(200)]
+    assert len({(each.victim, each.consistency, each.durability) for each in kills}) == 5 * 3 * 2
+    assert len({(each.victim, each.phase) for each in kills}) == 5 * 7
+
+
+def test_every_moment_is_in_the_code() -> None:
+    inside = runpy.run_path(str(INSIDE / "sitecustomize.py"), run_name="inside")
+    for moment in (*inside["SERVER"].values(), *inside["WORKER"].values()):
+        assert callable(operator.attrgetter(moment.name)(importlib.import_module(moment.module)))
+
+
+@pytest.mark.parametrize("few", range(FEW))
+@pytest.mark.timeout(300)
+def test_three_kills(few: int, tmp_path: Path, undisturbed: str, request: pytest.FixtureRequest) -> None:
+    strike(drawn(request.config.getoption("--kill-seed"), few), tmp_path, undisturbed, request)
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(0)
-def test_many_kills(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    count = request.config.getoption("--kills")
-    for number, kill in enumerate(draw_kills(SEED + 1, count)):
-        began = time.monotonic()
-        strike(kill, tmp_path / f"{number}")
-        print(f"{number + 1} of {count}: {kill}: well after {time.monotonic() - began:.1f} s")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("consistency", "durability", "moment", "count", "victim"),
+    [
+        ("sync", "checkpoint", "has finished a checkpoint", 9, "server 0"),
+        ("async", "journal", "has written a cut", 3, "server 0"),
+        ("async", "checkpoint", "finishes the last weights", 1, "server 1"),
+        ("sync", "journal", "has finished the last weights", 1, "server 0"),
+        ("sync", "checkpoint", "writes the summary", 1, "server 0"),
+    ],
+)
+def test_kills_between_two_things_that_belong_together(
+    consistency: str,
+    durability: str,
+    moment: str,
+    count: int,
+    victim: str,
+    tmp_path: Path,
+    undisturbed: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    strikes = (Strike("server 0", moment, count, (victim,)),)
+    strike(Kill(-1, victim, moment, consistency, durability, strikes), tmp_path, undisturbed, request)
 
 
-def strike(kill: Kill, folder: Path) -> None:
-    """Run the job of a kill in a folder, and look at what is left."""
-    folder.mkdir()
-    if kill.victim == "worker":
-        run_worker_kill(kill, folder)
-    else:
-        run_launcher_kill(kill, folder)
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+def test_kills(number: int, tmp_path: Path, undisturbed: str, request: pytest.FixtureRequest) -> None:
+    strike(drawn(request.config.getoption("--kill-seed"), number), tmp_path, undisturbed, request)
 
 
-def run_launcher_kill(kill: Kill, folder: Path) -> None:
-    """Kill who started the processes: they must all end."""
-    out = folder / "out"
-    options = ["--epochs", f"{EPOCHS * 1000}", "--consistency", kill.consistency, "--out", str(out)]
-    options += ["--lease-seconds", f"{LEASE_SECONDS}", "--quiet"]
-    command = [sys.executable, "-P", "-m", "paramserver", "train", *options]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as launcher:
-        diary = out / "metrics.jsonl"
-        try:
-            wait_for(lambda: launcher.poll() is not None or trains(diary))
-            assert launcher.poll() is None, launcher.communicate()
-            select.select([], [], [], kill.within_seconds)
-            assert processes(folder)
-        finally:
-            os.kill(launcher.pid, signal.SIGKILL)
-    wait_for(lambda: not processes(folder))
-
-
-def wait_for(condition: Callable[[], object], seconds: float = GRACE_SECONDS + 30) -> None:
-    """Wait until a condition holds; fail if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "It did not happen in time."
-        select.select([], [], [], 0.05)
-
-
-def processes(folder: Path) -> list[int]:
-    """Return the processes of this folder's runs."""
-    command = ["ps", "-A", "-ww", "-o", "pid=,args="]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in lines if f"{folder}/" in line and " -m " in line]
-
-
-def trains(diary: Path) -> bool:
-    """Say whether training has begun."""
-    return diary.exists() and "progress" in diary.read_text()
+def strike(one: Kill, folder: Path, undisturbed: str, request: pytest.FixtureRequest) -> None:
+    """Run the job of a kill, and judge what is left; a run that fails is kept if that was asked for."""
+    run = Run(one, folder)
+    try:
+        run.go()
+        judge(run, undisturbed)
+        assert not processes(run.out)
+    except BaseException:
+        seed, count = (request.config.getoption(name) for name in ("--kill-seed", "--kills"))
+        print(f"Kill {one.number} of seed {seed}: {one}")
+        alone = f"--kills {max(count, one.number + 1)} --kill-seed {seed} -k 'kills[{one.number}]'"
+        print(f"This one alone: pytest -m chaos tests/chaos {alone} --keep DIR")
+        if keep := request.config.getoption("--keep"):
+            kept = Path(keep) / f"{one.number}"
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+            print(f"The run is kept in {kept}.")
+        print(describe(folder))
+        raise
+    print(f"{one.number}: {one}: well after {run.seconds:.1f} s, still for {run.standstill_seconds:.1f} s")

@@ -3,14 +3,18 @@
 import os
 import signal
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
+from paramserver.events import PushReceived
 from paramserver.storage import read_metrics
+from paramserver.storage.journal import read_journal
 
 pytestmark = pytest.mark.chaos
 
-QUICK = ("--lease-seconds", "2", "--checkpoint-every", "10")
+LEASE_SECONDS = 2
+QUICK = ("--lease-seconds", f"{LEASE_SECONDS}", "--checkpoint-every", "10")
 EPOCHS = ("--epochs", "10")
 REPLICAS, ROUNDS = 4, 10 * 11
 ENDS = ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
@@ -75,6 +79,11 @@ def running(launcher, *options):
             yield Run(launcher, process)
         finally:
             process.kill()
+
+
+def busy():
+    """Say how much longer than on a quiet machine things may take: so many processes want each processor."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def check_account(summary):
@@ -178,8 +187,18 @@ def test_a_run_goes_on_after_its_launcher_was_killed(launcher, undisturbed):
     assert "has finished, so there is nothing to go on with." in err
 
 
+def waits_seconds(out):
+    """Return of each rank the longest time that its first shard has waited for a push of it."""
+    pushes = {}
+    for segment in read_journal(out / "journal" / "shard-0000"):
+        for record in segment.records:
+            if isinstance(record.event, PushReceived):
+                pushes.setdefault(record.event.replica.rank, []).append(record.now)
+    return sorted(max(later - sooner for sooner, later in pairwise(times)) for times in pushes.values())
+
+
 def test_a_paused_worker_costs_a_lease_and_comes_back_by_itself(launcher):
-    options = ("--epochs", "100000", *QUICK, "--consistency", "async", "--quiet")
+    options = ("--epochs", "100000", *QUICK, "--consistency", "ssp:2", "--quiet")
     with running(launcher, *options) as run:
         run.reach(2)
         words = ("-m worker", "--worker 1 ", "--threads")
@@ -195,6 +214,32 @@ def test_a_paused_worker_costs_a_lease_and_comes_back_by_itself(launcher):
     summary = launcher.summary()
     assert not (launcher.out / "logs" / "worker1.1.log").exists()
     check_account(summary)
+    others, _, paused, _ = waits_seconds(launcher.out)
+    # The others are two steps ahead, and then wait until its lease is over; it has joined again since.
+    assert LEASE_SECONDS / 2 < others < 2 * LEASE_SECONDS * busy()
+    assert others < paused
+
+
+@pytest.mark.parametrize("consistency", ["sync", "async"])
+@pytest.mark.timeout(400)
+def test_a_server_may_be_started_again_ten_times(launcher, new_launcher, consistency):
+    epochs = ("--epochs", "40", "--consistency", consistency)
+    options = (*epochs, *QUICK, "--max-restarts", "10", "--servers", "2", "--shards", "1", "--quiet")
+    with running(launcher, *options) as run:
+        for time in range(10):
+            run.reach(2 + 3 * time)
+            run.hit("-m server", f"--server {time % 2} ")
+            run.hear(f"server{time % 2}.{time // 2 + 1}.log", "listening")
+        code, _, err = run.end()
+    assert code == 0, err
+    summary = launcher.summary()
+    assert summary["restarts"] == {"server 0": 5, "server 1": 5}
+    assert summary["accuracy"] > 0.92
+    check_account(summary)
+    if consistency == "sync":
+        calm = new_launcher()
+        assert calm.run(*epochs, "--engine", "sequential", "--quiet")[0] == 0
+        assert summary["weights_sha256"] == calm.summary()["weights_sha256"]
 
 
 def test_where_the_dead_are_dropped_they_come_back_late(launcher):
