@@ -19,6 +19,9 @@ from paramserver.wire.transfer import CHUNK_BYTES_MAX
 MESSAGE_BYTES_MIN = 2 * CHUNK_BYTES_MAX
 """Of --message-bytes-max: a chunk and what stands around it have to fit."""
 
+TURNS_MIN, TURNS_MAX = 4, 64
+"""Messages under way: as many as keep a few fast connections busy, and no more than are of use to many."""
+
 _MEMORY_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -34,6 +37,7 @@ class Limits:
         buffer_bytes_max: bytes of gradients and first weights that arrive, or wait for their round.
         waiting_pulls_max: pulls that wait.
         streams_max: open pulls, pushes and initialises of one connection.
+        connections_max: connections.
         silence_seconds: without a byte from or to the other side, after which a stream is ended.
     """
 
@@ -44,6 +48,7 @@ class Limits:
     buffer_bytes_max: int
     waiting_pulls_max: int
     streams_max: int
+    connections_max: int
     silence_seconds: float
 
     @classmethod
@@ -78,12 +83,22 @@ class Limits:
                     Fault.EXHAUSTED,
                 )
 
+    @property
+    def turns(self) -> int:
+        """Say how many messages with tensors may come, and how many may go, at a time.
+
+        An eighth of the memory for gradients is for what comes, and as much for what goes: of a message there
+        are up to two copies, as gRPC has it and as Python does.
+        """
+        return min(max(self.buffer_bytes_max // 8 // (2 * CHUNK_BYTES_MAX), TURNS_MIN), TURNS_MAX)
+
     def grpc_options(self) -> tuple[tuple[str, int], ...]:
         """Return what gRPC itself is to see to."""
         return (
             ("grpc.max_receive_message_length", self.message_bytes_max),
             # Above ours, which says so; from here on gRPC lets the other side wait.
             ("grpc.max_concurrent_streams", 2 * self.streams_max),
+            ("grpc.max_allowed_incoming_connections", self.connections_max),
         )
 
 
@@ -107,6 +122,7 @@ def add_limit_options(add: Callable[..., Any]) -> None:
     )
     most("--waiting-pulls-max", "N", 100_000, "most pulls that may wait")
     most("--streams-max", "N", 10_000, "most pulls and pushes of one connection at a time")
+    most("--connections-max", "N", 10_000, "most connections; more are closed at once, and tried again")
     add(
         "--silence-seconds",
         metavar="SECONDS",

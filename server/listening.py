@@ -19,10 +19,10 @@ SERVER_OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
     # Who connects and says nothing, or nothing that is HTTP/2, is cut; and who makes no call for long.
     ("grpc.server_handshake_timeout_ms", 20_000),
-    # What may be under way on a stream before the program has read it. By itself gRPC lets that grow with the
-    # speed of the network: 200 clients that pushed at once had 2.6 GB under way, and now a quarter of it.
+    # What may be under way on a stream before the program waits for it; then all of a message may. By itself
+    # gRPC lets that grow with the network's speed: 200 clients that pushed at once had 2.6 GB under way.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1 << 20),
+    ("grpc.http2.lookahead_bytes", 1 << 18),
     ("grpc.max_connection_idle_ms", 600_000),
     *KEEPALIVE,
 )

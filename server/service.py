@@ -72,7 +72,7 @@ class Service:
         self._coordinator = coordinator
         self._coordinator_address = coordinator_address
         self._limits = limits
-        self._streams = Streams(limits.silence_seconds)
+        self._streams = Streams(limits.silence_seconds, limits.turns)
         self._transfers = Transfers(shards, requests, buffers, limits, self._streams)
 
     async def status(self) -> tuple[JobStatus | None, ServerStanding]:

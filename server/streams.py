@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -13,6 +13,7 @@ from paramserver.wire import paramserver_pb2 as pb
 from paramserver.wire.receive import Receiver
 from paramserver.wire.transfer import Run, decode_transfer
 from server.holding import Holding
+from server.turns import Turns
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Incoming = TypeVar("Incoming", pb.PushRequest, pb.InitialiseRequest)
@@ -23,13 +24,15 @@ class Streams:
 
     Args:
         silence_seconds: a peer that neither sends nor takes anything for so long is given up.
+        turns: how many messages with tensors may come, and how many may go, at a time.
 
     Attributes:
         received_bytes: of the messages that brought tensors so far.
         sent_bytes: of the messages that took tensors away so far.
     """
 
-    def __init__(self, silence_seconds: float) -> None:
+    def __init__(self, silence_seconds: float, turns: int) -> None:
+        self._coming, self._going = Turns(turns), Turns(turns)
         self._silence_seconds = silence_seconds
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -58,10 +61,24 @@ class Streams:
             JobError: none came for long.
         """
         try:
-            async with asyncio.timeout(self._silence_seconds):
+            async with self._coming.one(), asyncio.timeout(self._silence_seconds):
                 return await context.read()
         except TimeoutError:
             raise self._silent("sent") from None
+
+    async def send(self, context: Context, messages: Iterator[bytes]) -> None:
+        """Send messages with tensors; each is made only once it may go.
+
+        Raises:
+            JobError: nothing was taken for long.
+        """
+        while True:
+            async with self._going.one():
+                raw = next(messages, None)
+                if raw is None:
+                    return
+                self.sent_bytes += len(raw)
+                await self.write(context, raw)
 
     async def write(self, context: Context, raw: bytes) -> None:
         """Send a message.

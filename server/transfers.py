@@ -229,9 +229,7 @@ class Transfers:
         many = sum(map(len, granted.rows.values())) > ROWS_AT_ONCE
         values = await asyncio.to_thread(granted.values) if many else granted.values()
         arrays = [values[part] for part in holding.slices]
-        for raw in encode_transfer(pb.PullReply(header=header), arrays):
-            self._streams.sent_bytes += len(raw)
-            await self._streams.write(context, raw)
+        await self._streams.send(context, encode_transfer(pb.PullReply(header=header), arrays))
 
     def _empty(
         self,
