@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from paramserver.errors import JobError, RequestError
 from paramserver.launch.programs import blas_environment, command
@@ -22,6 +24,9 @@ _tokens_in_use = 0  # guarded by _lock: servers that use the token which this mo
 
 REFUSED = 2
 """Exit code of a server that cannot do what it was told."""
+
+START_SECONDS = 60.0
+"""How long the server may take to listen: the start of a process, on a machine that is busy."""
 
 STOP_SECONDS = 5.0
 """How long a server that is asked to stop may take."""
@@ -72,7 +77,7 @@ def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            address = process.stdout.readline().removeprefix("listening ").strip()
+            address = _first_line(process.stdout).removeprefix("listening ").strip()
             if not address:
                 refused = process.wait() == REFUSED
                 sentence = f"The server could not be started. {_last_line(log.fileno())}"
@@ -86,6 +91,17 @@ def serve(*, shards: int = 1, out: str | Path | None = None) -> Iterator[str]:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _first_line(pipe: IO[str]) -> str:
+    """Return the first line that a process writes; empty if it ends without one.
+
+    Raises:
+        JobError: it writes nothing for long.
+    """
+    if not select.select([pipe], [], [], START_SECONDS)[0]:
+        raise JobError(f"The server could not be started: it said nothing within {START_SECONDS:g} s.")
+    return pipe.readline()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Options of the commands that call servers: files that open their doors."""
+"""Options of the commands that call servers: files that open their doors, and how the answer is printed."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ TlsCert = Annotated[
 TlsKey = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Its private key. (default: PARAMSERVER_TLS_KEY)", show_default=False),
+]
+
+AsJson = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")
 ]
 
 

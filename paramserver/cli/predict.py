@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from paramserver.cli.keys import Keys, TlsCa, TlsCert, TlsKey, TokenFile
+from paramserver.cli.keys import AsJson, Keys, TlsCa, TlsCert, TlsKey, TokenFile
 from paramserver.errors import RequestError
 
 
@@ -38,11 +38,11 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    servers: Annotated[
+    connect: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Predict from the live weights of the job that these servers train.",
+            help="The first server of a running job, in place of a folder: predict from its live weights.",
             show_default=False,
         ),
     ] = None,
@@ -63,10 +63,7 @@ def predict(
             metavar="FILE.py", help="Your own file, if the model or the data is in it.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", metavar="", help="Print one JSON document instead of tables."),
-    ] = False,
+    as_json: AsJson = False,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -77,10 +74,10 @@ def predict(
     The CSV has a line for each sample: its number, its label if there is one, the predicted class, the
     probability of that, and the probability of each class.
     """
-    if (source is None) == (servers is None):
+    if (source is None) == (connect is None):
         given = "both were given" if source is not None else "neither was given"
         raise RequestError(
-            f"Predicting takes the folder of a run or checkpoint, or --servers HOST:PORT, but {given}."
+            f"Predicting takes the folder of a run or checkpoint, or --connect HOST:PORT, but {given}."
         )
     from paramserver.launch.programs import blas_environment
 
@@ -89,4 +86,4 @@ def predict(
     from paramserver.cli.predicting import predict_and_show
 
     keys = Keys(token_file, tls_ca, tls_cert, tls_key)
-    return predict_and_show(source, servers, keys, data, data_dir, threads, out, code, as_json)
+    return predict_and_show(source, connect, keys, data, data_dir, threads, out, code, as_json)

@@ -16,6 +16,7 @@ import numpy as np
 
 from paramserver.cli.keys import Keys
 from paramserver.client import Connection
+from paramserver.client.own_loop import check_address
 from paramserver.datasets.samples import Samples, read_samples
 from paramserver.errors import Failure, JobError, RequestError
 from paramserver.job import CODE
@@ -35,7 +36,7 @@ ROWS_AT_ONCE = 10_000
 
 def predict_and_show(
     source: Path | None,
-    servers: str | None,
+    connect: str | None,
     keys: Keys,
     data: str | None,
     data_dir: Path | None,
@@ -47,8 +48,8 @@ def predict_and_show(
     """Predict, write the CSV, and print what there is to say.
 
     Args:
-        source: a run folder or a checkpoint; None if `servers` are given.
-        servers: address of a running job's first server.
+        source: a run folder or a checkpoint; None for a running job.
+        connect: address of that job's first server; None for no running job.
         keys: files that open the servers' doors.
         data: what to predict; None for the data of the run.
         data_dir: where data files are looked for.
@@ -69,7 +70,7 @@ def predict_and_show(
             raise RequestError(
                 f"The predictions are written as CSV. Name a file such as {out.with_suffix('.csv')}."
             )
-        trained = read_trained(source) if source is not None else _live(servers or "", keys)
+        trained = read_trained(source) if source is not None else _live(connect or "", keys)
         own = None if code is None else load_code(code, trained.job.code_sha256 if trained.job else "")
         samples = _samples(trained, data, data_dir, own)
         model = fit_model(trained, samples, own)
@@ -95,9 +96,7 @@ def predict_and_show(
 
 def _live(address: str, keys: Keys) -> Trained:
     """Read the newest weights of a running job, as an observer."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal():
-        raise RequestError(f"--servers takes HOST:PORT, such as 127.0.0.1:7070, but it is '{address}'.")
+    check_address(address)
     with Connection(address, access=keys.access()) as connection:
         observer = connection.observe("predict", JOIN_SECONDS)
         deadline = time.monotonic() + JOIN_SECONDS

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from paramserver.cli.keys import Keys, TlsCa, TlsCert, TlsKey, TokenFile
+from paramserver.cli.keys import AsJson, Keys, TlsCa, TlsCert, TlsKey, TokenFile
 from paramserver.errors import RequestError
 
 
@@ -30,7 +30,12 @@ def status(
         ),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", metavar="", help="Go on until the job is over, or Ctrl-C.")
+        bool,
+        typer.Option(
+            "--watch",
+            metavar="",
+            help="Go on until the job is over, or Ctrl-C; with --json a document a line.",
+        ),
     ] = False,
     every: Annotated[
         float,
@@ -38,12 +43,7 @@ def status(
             metavar="SECONDS", help="Between two looks with --watch. (default: 1)", show_default=False
         ),
     ] = 1.0,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", metavar="", help="Print one JSON document instead of tables; with --watch one a line."
-        ),
-    ] = False,
+    as_json: AsJson = False,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,

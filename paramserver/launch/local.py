@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,13 @@ def run_processes(
         Interrupted: a signal came.
     """
     traces = Traces(folder, plan.job.trace)
+    restarts: Counter[str] = Counter()
     try:
         with Children(folder.logs, lambda: interruption.count > 1, telemetry.log_bytes_max) as children:
             launch = _Launch(
                 plan, folder, children, traces, interruption, reporter, telemetry, chaos, resumes
             )
+            restarts = launch.restarts.counts
             try:
                 launch.start()
                 launch.follow()
@@ -86,11 +89,12 @@ def run_processes(
     except (JobError, Interrupted):
         with suppress(JobError, RequestError):  # why the job failed matters more
             traces.merge()
+            folder.write_json("summary.json", read_summary(folder) | {"restarts": dict(restarts)})
         raise
     finally:
         remove_processes(folder)
     traces.merge()
-    return complete(plan, folder) | {"restarts": dict(launch.restarts.counts)}
+    return complete(plan, folder) | {"restarts": dict(restarts)}
 
 
 class _Launch:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from paramserver.accounting import merge_counters
 from paramserver.consistency import parse_consistency
-from paramserver.events import Counters, JobStatus, MemberStatus, Phase, Replica, Score, Slice, Standing
+from paramserver.events import (
+    Counters,
+    JobStatus,
+    MemberStatus,
+    Phase,
+    Replica,
+    Score,
+    Slice,
+    Standing,
+    Visits,
+)
 from paramserver.launch.interruption import Interruption
 from paramserver.launch.progress import Moment, Reporter
 from paramserver.launch.record import checkpoint_details
@@ -69,6 +79,7 @@ class _Loop:
         self._reporter = reporter
         self._steps_per_epoch = max(plan.steps) // plan.job.epochs
         self._counts = [_Counts() for _ in plan.steps]
+        self._visits: defaultdict[int, Counter[str]] = defaultdict(Counter)  # samples, by epoch
         self._scores: list[Score] = []
         self._update: Update | None = None
         self._rounds = 0
@@ -81,6 +92,9 @@ class _Loop:
         for contribution in update.contributions:
             seconds = (now - self._mark) / len(update.contributions)
             self._counts[contribution.rank].add(contribution, seconds)
+            epoch = update.clock // (self._plan.steps[contribution.rank] // self._plan.job.epochs)
+            visit = "seen" if contribution.applied else "refused"
+            self._visits[epoch][visit] += contribution.samples
         self._mark = now
         before, self._update = self._update, update
         if before is not None and update.clock > before.clock:
@@ -177,6 +191,10 @@ class _Loop:
                 for rank, counts in enumerate(self._counts)
             ),
             scores=tuple(self._scores),
+            visits=tuple(
+                Visits(epoch, self._plan.spec.samples, visits["seen"], visits["refused"])
+                for epoch, visits in sorted(self._visits.items())
+            ),
         )
 
     def _write_checkpoint(self, folder: RunFolder, update: Update) -> str:

@@ -86,6 +86,8 @@ def test_own_model_is_the_same_in_every_engine(tmp_path):
         found.append(json.loads(finish(start(*train, *options, folder=tmp_path))))
     assert found[0]["weights_sha256"] == found[1]["weights_sha256"]
     assert min(summary["accuracy"] for summary in found) >= 0.95
+    assert found[0]["visits"] == found[1]["visits"]
+    assert found[1]["visits"]["share"] == 1.0
 
 
 def test_pytorch_digits_is_as_good_as_the_same_module_without_a_server(tmp_path):

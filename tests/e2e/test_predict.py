@@ -77,7 +77,7 @@ def test_the_live_weights_of_a_running_job_predict(launcher):
             launcher.until(lambda: launcher.training() or process.poll() is not None)
             log = (launcher.out / "logs" / "server0.log").read_text()
             [address] = [line.split()[1] for line in log.splitlines() if line.startswith("listening ")]
-            live = ("--servers", address, "--token-file", str(launcher.out / "token"))
+            live = ("--connect", address, "--token-file", str(launcher.out / "token"))
             arguments = (*live, "--data", "digits", "--json")
             code, out, err = paramserver(launcher.folder, "predict", *arguments)
             assert (code, err) == (0, "")

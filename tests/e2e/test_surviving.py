@@ -269,6 +269,7 @@ def test_past_the_last_restart_the_run_is_saved_and_ends_with_a_sentence(launche
     assert err.startswith("paramserver: The process of worker 1 was ended by SIGKILL.")
     assert "It had been started again once; --max-restarts allows no more." in err
     assert launcher.summary()["outcome"] == "failed"
+    assert launcher.summary()["restarts"] == {"worker 1": 1}
     assert (launcher.out / "checkpoint" / "manifest.json").exists()
 
 

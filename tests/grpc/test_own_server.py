@@ -109,3 +109,11 @@ def test_what_it_cannot_do_is_its_own_sentence(
     Path("file").write_text("")
     with pytest.raises(RequestError, match=sentence), serve(**arguments):
         pass
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramserver.own_server.START_SECONDS", 0.2)
+    silent = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    monkeypatch.setattr("paramserver.own_server.command", lambda program, options: silent)
+    with pytest.raises(JobError, match=r"it said nothing within 0\.2 s"), serve():
+        pass
