@@ -24,12 +24,13 @@ weights     a checkpoint holds the weights that it names, and replay leads to th
 ==========  =============================================================================================
 """
 
+from paramserver.audit.account import Account, join_ledgers, overlapping
 from paramserver.audit.coordinator import CoordinatorAudit
 from paramserver.audit.cuts import State
 from paramserver.audit.job import Settled, audit_end
 from paramserver.audit.ledger import Ledger
 from paramserver.audit.shard import ShardAudit
-from paramserver.audit.together import Account, OrdersAudit, join_ledgers, overlapping
+from paramserver.audit.together import OrdersAudit
 from paramserver.audit.violation import PROPERTIES, Violation
 
 __all__ = [

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramserver.audit import State
+from paramserver.audit import State, Violation
 from paramserver.check.findings import Findings
 from paramserver.errors import RequestError
+from paramserver.events import ShardRecord
 from paramserver.storage import (
     CHECKPOINTS,
     MANIFEST,
@@ -90,6 +91,30 @@ def read_marks(run: Path, findings: Findings, *, going_on: bool) -> Marks:
         if checkpoint is None:
             sha256 = manifest.weights_sha256
     return Marks(tuple(marks), count, sha256)
+
+
+def disagreements(mark: Mark, state: State, record: ShardRecord | None) -> Iterator[Violation]:
+    """Compare a shard's part of a checkpoint with what the shard was there, by its journal.
+
+    Args:
+        mark: the part.
+        state: what its auditor says that it was.
+        record: what the shard itself says, told all once more; None where it could not be told.
+    """
+    shard = mark.file.shard
+    if differ := state.differences(mark.state):
+        was = f"Shard {shard} was not what {mark} says when it was made (journal != checkpoint)"
+        yield Violation("journal", f"{was}: {', '.join(differ[:3])}.", shard)
+    link = mark.notes.link
+    if record is None or link is None:
+        return
+    for what, here, there in (
+        ("pushes", record.pushes, link.pushes),
+        ("pushes by staleness", record.staleness, link.staleness),
+    ):
+        if dict(here) != dict(there):
+            counted = f"Shard {shard} had counted the {what} {dict(there)} by {mark}"
+            yield Violation("samples", f"{counted}, but its journal has {dict(here)}.", shard)
 
 
 def _folders(run: Path) -> Iterator[tuple[int | None, Path]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from paramserver import events as ev
 from paramserver.audit import Ledger, OrdersAudit, ShardAudit, Violation
 from paramserver.check.findings import GOING_ON, OVER, Coverage, Findings
-from paramserver.check.marks import Mark
+from paramserver.check.marks import Mark, disagreements
 from paramserver.check.story import Place, lighter, tell, told
 from paramserver.errors import RequestError
 from paramserver.storage.journal import (
@@ -82,7 +82,7 @@ class ShardCheck:
             before = segment
             if number == self._last:
                 self._end(segment)
-        self._check_missing_marks()
+        self._check_missing()
         self.coverage.spans = [(begin, end) for begin, end in self._spans]
 
     # -------------------------------------------------------------------------------------------- files
@@ -280,34 +280,17 @@ class ShardCheck:
     def _check_marks(self, marks: Iterable[Mark], frames: int) -> None:
         """Compare what the shard is here with each checkpoint that was made here."""
         for mark in marks:
-            link = mark.notes.link
-            if link is None or link.frames != frames:
-                continue
-            if differ := self._audit.state.differences(mark.state):
-                what = ", ".join(differ[:3])
-                self._say(
-                    "journal",
-                    f"Shard {self._shard} was not what {mark} says when it was made (journal != checkpoint): "
-                    f"{what}.",
-                )
-            record = None if self._replay is None else self._replay.shard.record()
-            if record is None:
-                continue
-            for what, here, there in (
-                ("pushes", record.pushes, link.pushes),
-                ("pushes by staleness", record.staleness, link.staleness),
-            ):
-                if dict(here) != dict(there):
-                    counted = f"Shard {self._shard} had counted the {what} {dict(there)} by {mark}"
-                    self._say("samples", f"{counted}, but its journal has {dict(here)}.")
+            if mark.notes.link is not None and mark.notes.link.frames == frames:
+                record = None if self._replay is None else self._replay.shard.record()
+                for violation in disagreements(mark, self._audit.state, record):
+                    self.findings.add(violation)
 
-    def _check_missing_marks(self) -> None:
+    def _check_missing(self) -> None:
+        """See that the files are there in which the checkpoints were made; older ones may be gone."""
         for mark in self._marks:
-            link = mark.notes.link
-            if link is None or link.segment in self._numbers:
-                continue
-            name = segment_path(self._folder, link.segment)
-            if not self._numbers or link.segment > self._numbers[0]:
+            segment = _segment(mark)
+            if segment >= 0 and segment not in self._numbers and segment > min(self._numbers, default=-1):
+                name = segment_path(self._folder, segment)
                 self._say("journal", f"{name} is missing: {mark} was made there.")
 
     def _say(self, name: str, message: str) -> None:
