@@ -7,6 +7,8 @@ generation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from paramserver import events as ev
 from paramserver.coordinator import joining, progress
 from paramserver.coordinator.state import CoordinatorState, Effects, JobState
@@ -116,20 +118,25 @@ def _begin_generation(state: CoordinatorState, job: JobState, now: float) -> Eff
 
 def go_on(state: CoordinatorState, job: JobState, now: float) -> Effects:
     """Answer those who waited for the job to go on everywhere."""
-    here = {member.rank: job.recovery.clocks(member.rank) for member in job.members.members()}
-    if job.recovery.goes_back:
-        kept = job.recovery.kept.clocks if job.recovery.kept is not None else {}
-        job.dealing.roll_back({rank: min(clocks) for rank, clocks in here.items() if clocks}, kept)
+    kept: Mapping[int, int] = {}
+    if job.recovery.goes_back and job.recovery.kept is not None:
+        kept = job.recovery.kept.clocks
+    begins: dict[int, int] = {}
     for member in job.members.members():
-        replica = ev.Replica(member.rank, member.incarnation)
-        clocks = here[member.rank]
         # Whoever has come since waits for the order that announces it.
-        if clocks and not job.joins.knows(replica):
-            furthest = member.late and not job.recovery.goes_back
-            job.joins.begins(replica, max(clocks) if furthest else min(clocks))
+        if clocks := job.recovery.clocks(member.rank):
+            # A newcomer has done no step that a shard could lack; it begins where every shard takes its pushes.
+            furthest = member.late and member.rank not in kept
+            begins[member.rank] = max(clocks) if furthest else min(clocks)
+    if job.recovery.goes_back:
+        job.dealing.roll_back(begins, kept)
+    for rank, begin in begins.items():
+        replica = ev.Replica(rank, job.members.member(rank).incarnation)
+        if not job.joins.knows(replica):
+            job.joins.begins(replica, begin)
     effects: Effects = []
     for request, replica in job.joins.take_held():
-        clock: int | None = min(here[replica.rank], default=0)
+        clock: int | None = begins.get(replica.rank, 0)
         # One that has begun anew since is let in, too: its first pull tells it that it counts no more.
         if replica.incarnation == job.members.member(replica.rank).incarnation:
             clock = job.joins.repeat(request, replica)

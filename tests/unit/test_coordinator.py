@@ -497,6 +497,24 @@ def test_a_job_whose_final_weights_could_not_be_kept_has_failed():
     assert only(desk.ask(ev.HeartbeatReceived, ()), ev.HeartbeatAnswered).reason == "No room."
 
 
+def test_who_is_not_in_the_checkpoint_begins_at_the_furthest_clock_over_the_shards():
+    desk = Desk(replace(JOB, consistency="async", on_death="drop"))
+    desk.coordinator = Coordinator(1, 2, recovers=True)
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    desk.start()
+    desk.tell(ev.CheckpointKept(ev.Kept(0, 0, {0: 7, 1: 9})))
+    desk.join("worker2")
+    desk.tell(ev.ServerLost(0, "It stopped."))
+    desk.prompt = False
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    number = desk.orders[-1].order.number
+    desk.tell(ev.OrderHandled(0, number, {0: 7, 1: 9, 2: 7}))
+    desk.tell(ev.OrderHandled(1, number, {0: 8, 1: 9, 2: 8}))
+    granted = {name: only(desk.join(name), ev.JoinGranted).clock for name in ("worker0", "worker2")}
+    # Of worker0 shard 0 lacks step 7; of worker2 shard 1 would take step 7 for one that it has had.
+    assert granted == {"worker0": 7, "worker2": 8}
+
+
 def go_back(kept):
     """Lose a server, find it again, and learn that the newest checkpoint is torn."""
     desk = Desk()
