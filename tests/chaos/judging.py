@@ -60,7 +60,7 @@ def judge_weights(run: Run, undisturbed: str, summary: Mapping[str, Any]) -> Non
     killed = {victim for strike in run.kill.strikes for victim in strike.victims}
     dead = 2 if "launcher" in killed else sum(victim.startswith("worker") for victim in killed)
     if not summary or "launcher" in killed or not dead:
-        lost = np.flatnonzero((0 < counts) & (counts < epochs))
+        lost = np.flatnonzero((counts > 0) & (counts < epochs))
         assert not len(lost), f"Lost: samples {lost} were applied {counts[lost]} times, not {epochs}."
     # Under drop, what the dead had sent to one shard alone is done again by others: one step of each thread.
     again = dead * THREADS * BATCH
