@@ -125,7 +125,7 @@ def go_on(state: CoordinatorState, job: JobState, now: float) -> Effects:
     for member in job.members.members():
         # Whoever has come since waits for the order that announces it.
         if clocks := job.recovery.clocks(member.rank):
-            # A newcomer has done no step that a shard could lack; it begins where every shard takes its pushes.
+            # A newcomer has done no step that a shard could lack, and begins where all take its pushes.
             furthest = member.late and member.rank not in kept
             begins[member.rank] = max(clocks) if furthest else min(clocks)
     if job.recovery.goes_back:
