@@ -16,7 +16,7 @@ JOB = ev.JobSpec((ev.TensorSpec("w", (2,)),), replicas=1, replicas_max=1)
 def test_a_job_that_cannot_write_down_who_joins_ends_with_that_sentence():
     async def run():
         orders, failures, requests = [], [], Requests(asyncio.get_running_loop())
-        host = CoordinatorHost(Coordinator(1, 1, recovers=True), requests, 1, failures.append, recovers=True)
+        host = CoordinatorHost(Coordinator(1, 1, recovers=True), requests, 1, failures.append)
         host.connect(0, lambda _, order: orders.append(order))
         host.handle(ev.ServerRegistered(0, "here:1", 1))
 
