@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paramserver.audit import Account, OrdersAudit, join_ledgers, overlapping
 from paramserver.check.exact import replay_exactly
-from paramserver.check.findings import GOING_ON, INTERRUPTED, OVER, Findings, Report
+from paramserver.check.findings import GOING_ON, INTERRUPTED, OVER, Coverage, Findings, Report
 from paramserver.check.marks import Marks, read_marks
 from paramserver.check.shard import ShardCheck
 from paramserver.consistency import parse_consistency
 from paramserver.errors import Fault, RequestError
-from paramserver.storage.journal import JOURNAL, read_decisions
+from paramserver.storage.journal import JOURNAL, journal_folder, read_decisions
 from paramserver.storage.run_folder import is_going_on
 
 SUMMARY = "summary.json"
@@ -39,6 +39,10 @@ def check_run(run: Path) -> Report:
     report = Report(str(run), _state(run))
     rounds, whole = Findings(), Findings()
     marks = read_marks(run, whole, going_on=report.state == GOING_ON)
+    for mark in marks.marks:
+        if mark.notes.link is not None and mark.file.shard not in shards:
+            folder = journal_folder(run, mark.file.shard)
+            whole.say("journal", f"{folder} is missing: {mark} was made there.", mark.file.shard)
     orders = OrdersAudit()
     checks = [ShardCheck(run, shard, marks.of(shard), orders, report.state) for shard in shards]
     for check in checks:
@@ -116,20 +120,7 @@ def _put_together(report: Report, checks: list[ShardCheck], marks: Marks, orders
         report.notes += check.notes
         if check.job is not None:
             report.consistency = check.job.consistency
-        if check.coverage.torn_bytes:
-            report.notes.append(
-                f"The last {check.coverage.torn_bytes} bytes of the journal of shard {check.coverage.shard} "
-                "were being written when its process ended; nobody was told of what they say."
-                if check.coverage.full
-                else f"The last {check.coverage.torn_bytes} bytes of the journal of shard "
-                f"{check.coverage.shard} were being written when its process ended."
-            )
-        if check.coverage.spans and check.coverage.spans[0][0]:
-            report.notes.append(
-                f"Of shard {check.coverage.shard} the oldest part was removed, to keep within its bound."
-                if not check.coverage.full
-                else f"Of shard {check.coverage.shard} the part before its oldest checkpoint was removed."
-            )
+    report.notes += _left_out(report.coverage)
     report.counts["rounds"] = orders.rounds
     report.counts["generations"] = orders.generations
     report.counts["checkpoints"] = marks.count
@@ -145,6 +136,31 @@ def _put_together(report: Report, checks: list[ShardCheck], marks: Marks, orders
             "The journal is light, without gradients: answers and counts are verified, weights are not "
             "computed again."
         )
+
+
+def _left_out(coverage: Sequence[Coverage]) -> Iterator[str]:
+    """Say of which shards a part of the journal is not there any more, or never was whole."""
+    torn = [each for each in coverage if each.torn_bytes]
+    if torn:
+        size = sum(each.torn_bytes for each in torn)
+        yield (
+            f"Of {_names(torn)} the last {size:,} bytes were being written when the process ended; they are "
+            "left out."
+        )
+    later = [each for each in coverage if each.spans and each.spans[0][0] and not each.full]
+    if later:
+        why = "its oldest part was removed, or its rows came later"
+        yield f"The journal of {_names(later)} begins later: {why}."
+    later = [each for each in coverage if each.spans and each.spans[0][0] and each.full]
+    if later:
+        yield f"Of {_names(later)} the part before the oldest checkpoint was removed."
+
+
+def _names(coverage: Sequence[Coverage]) -> str:
+    shards = [str(each.shard) for each in coverage]
+    if len(shards) == 1:
+        return f"shard {shards[0]}"
+    return f"shards {', '.join(shards[:-1])} and {shards[-1]}"
 
 
 def _check_accounts(report: Report, checks: list[ShardCheck], findings: Findings) -> None:
@@ -203,7 +219,8 @@ def _check_summary(run: Path, report: Report, marks: Marks, orders: OrdersAudit,
         return
     # What a replica did right before it was killed, nobody counted; and one started by hand need not count.
     restarts = summary.get("restarts")
-    everyone_counted = restarts is not None and not any(restarts.values()) and not orders.has_deaths
+    undisturbed = restarts is not None and not any(restarts.values()) and not summary.get("resumed")
+    everyone_counted = undisturbed and not orders.has_deaths
     for name, counts in (("gradients", report.pushes), ("samples", report.samples)):
         told = summary.get(name) or {}
         least, most = told.get("applied", 0), sum(told.get(each, 0) for each in _PERHAPS_APPLIED)
