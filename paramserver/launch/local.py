@@ -41,6 +41,9 @@ everyone and to write its summary."""
 FINISH_SECONDS = 420.0
 """From the job's end to that of its last process: the coordinator's 300 s for checkpoints, and the score."""
 
+NOTICE_SECONDS = 3.0
+"""Once the coordinator has ended, how long a process that was started again may take to end, too."""
+
 SILENCE_SECONDS = 30.0
 """How much longer than it may take to come back the coordinator may leave questions unanswered."""
 
@@ -131,6 +134,7 @@ class _Launch:
             chaos,
             resumes=resumes,
         )
+        self._over_at: float | None = None
         self.restarts = Restarts(plan.job, children, self._engine.restart, reporter.note)
 
     def start(self) -> None:
@@ -167,7 +171,7 @@ class _Launch:
                 self._blows.strike(now, vigil.trains)
                 if is_over:
                     vigil.end(now)
-                    self._end_the_dead(vigil)
+                    self._end_who_cannot_notice(vigil, now)
                 elif vigil.reason or self._has_failed():
                     self._fail(watch, vigil)
                 else:
@@ -208,13 +212,16 @@ class _Launch:
             child for child in self._children.running() if not (self._is_over() and child.name == EVALUATOR)
         ]
 
-    def _end_the_dead(self, vigil: _Vigil) -> None:
-        """End the workers that were dead to the job when it ended: they would not notice."""
+    def _end_who_cannot_notice(self, vigil: _Vigil, now: float) -> None:
+        """End who would not notice that the job is over: the dead, and who was started again too late."""
+        self._over_at = now if self._over_at is None else self._over_at
         members = vigil.status.members if vigil.status is not None else ()
         dead = {member.name.partition("/")[0] for member in members if member.standing is Standing.DEAD}
         for child in self._children.running():
             if child.name.replace(" ", "") in dead:
                 child.signal(signal.SIGKILL)
+            elif self.restarts.counts[child.name] and now >= self._over_at + NOTICE_SECONDS:
+                child.stop()
 
     def _fail(self, watch: Watch, vigil: _Vigil) -> None:
         """Let the others say why, and end with the best sentence there is."""
