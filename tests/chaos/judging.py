@@ -17,6 +17,9 @@ from running import GRACE_SECONDS, SYNC_EPOCHS, Run
 from paramserver.storage import load_manifest, read_checkpoint
 from paramserver.storage.journal import Replay, read_journal
 
+CANCELLED_BY_GRPC = re.compile(r"Traceback .*\n.*_schedule_rpc_coro\nasyncio.exceptions.CancelledError\n")
+"""What gRPC writes by itself of a call that came just as its server stopped."""
+
 ENDS = ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
 REPLICAS, THREADS, BATCH = 4, 2, 16
 ROUNDS = SYNC_EPOCHS * 11
@@ -29,7 +32,7 @@ def judge(run: Run, undisturbed: str) -> None:
         run: that has ended.
         undisturbed: the hash of the weights that the sync job has when nobody disturbs it.
     """
-    assert "Traceback" not in run.said() + run.logs()
+    assert "Traceback" not in CANCELLED_BY_GRPC.sub("", run.said() + run.logs())
     assert run.strikes_made == len(run.kill.strikes), "The moment never came."
     # A busy machine starts processes late.
     load = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
@@ -68,7 +71,8 @@ def judge_weights(run: Run, undisturbed: str, summary: Mapping[str, Any]) -> Non
     assert (counts > epochs).sum() <= again, f"{(counts > epochs).sum()} samples were applied once too often."
     if summary:  # those who live may have done all that is theirs, and have left, before a death is noticed
         seen = summary["visits"]["seen"]
-        assert summary["samples"]["applied"] <= counts.sum(), summary["samples"]
+        if not summary["generation"]:  # else who died has not heard what became void
+            assert summary["samples"]["applied"] <= counts.sum(), summary["samples"]
         assert seen <= counts.sum() <= seen + again, (
             f"{counts.sum()} were applied, and {seen} are said to be."
         )
