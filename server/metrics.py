@@ -17,7 +17,9 @@ from typing import Any
 
 from paramserver.errors import RequestError
 from paramserver.events import JobStatus
+from paramserver.security.channels import BEARER
 from paramserver.security.doors import OPEN, Doors, tls_context
+from paramserver.security.secrets import is_same
 from paramserver.wire.status import ServerStanding
 
 log = logging.getLogger("server")
@@ -27,6 +29,8 @@ Ask = Callable[[], Awaitable[tuple[JobStatus | None, ServerStanding]]]
 
 SCRAPE_SECONDS = 5.0
 """How long a scrape may wait for the event loop; Prometheus itself waits 10 s."""
+
+REFUSAL = b"These metrics ask for a token: Authorization: Bearer TOKEN, with that of --metrics-token-file.\n"
 
 LOOK_SECONDS = 0.05
 """How often the serving thread looks whether it is to end."""
@@ -39,7 +43,7 @@ class Metrics:
         ask: where the numbers come from.
         host: to listen on.
         port: to listen on; 0 takes a free one.
-        doors: with TLS the metrics are served over it, too.
+        doors: with TLS the metrics are served over it, too; with a secret for them it is asked for.
 
     Attributes:
         url: of the metrics.
@@ -59,7 +63,8 @@ class Metrics:
         registry = CollectorRegistry()
         registry.register(_Collector(ask, asyncio.get_running_loop()))
         try:
-            self._server = _Server((host, port), MetricsHandler.factory(registry), tls_context(doors))
+            handler = _asking(MetricsHandler.factory(registry), doors.metrics_token)
+            self._server = _Server((host, port), handler, tls_context(doors))
         except OSError as error:
             raise RequestError(
                 f"Metrics cannot be served at {host}:{port}: {error.strerror or error}. Choose another "
@@ -100,6 +105,26 @@ class _Server(socketserver.ThreadingTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note a scrape that failed; whoever scrapes sees its connection closed."""
         log.debug("A scrape from %s failed.", client_address[0], exc_info=True)
+
+
+def _asking(handler: Any, token: str) -> Any:
+    """Return a handler that serves who brings the token, as ``Authorization: Bearer TOKEN``."""
+    if not token:
+        return handler
+
+    class Asking(handler):  # type: ignore[misc]
+        def do_GET(self) -> None:  # noqa: N802 - http.server calls it
+            brought = self.headers.get("Authorization") or ""
+            if brought.startswith(BEARER) and is_same(brought.removeprefix(BEARER), token):
+                super().do_GET()
+                return
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Bearer")
+            self.send_header("Content-Type", "text/plain")
+            self.end_headers()
+            self.wfile.write(REFUSAL)
+
+    return Asking
 
 
 class _Collector:

@@ -12,9 +12,10 @@ from paramserver.job_toml import job_from_toml
 from paramserver.logs import FORMATS, LEVELS
 from paramserver.security import INTERNAL_TOKEN
 from paramserver.security.doors import Doors, add_door_options, check_listen, read_doors
+from paramserver.security.secrets import METRICS_TOKEN
 from server.limits import Limits, add_limit_options
 
-DOOR_FILES = ("token_file", "internal_token_file", "tls_cert", "tls_key", "tls_ca")
+DOOR_FILES = ("token_file", "internal_token_file", "tls_cert", "tls_key", "tls_ca", "metrics_token_file")
 
 _WILDCARDS = ("0.0.0.0", "::", "[::]", "")
 
@@ -244,6 +245,13 @@ def _parser() -> ArgumentParser:
         help="serve metrics for Prometheus here; 0 takes a free port (default: none are served)",
     )
     add("--metrics-listen", metavar="HOST", default="127.0.0.1", help="the host that serves metrics")
+    add(
+        "--metrics-token-file",
+        metavar="FILE",
+        type=Path,
+        default=None,
+        help=f"ask who reads metrics for this secret (default: {METRICS_TOKEN}; else nobody is asked)",
+    )
     add(
         "--chaos",
         metavar="FAULTS",

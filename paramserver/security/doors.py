@@ -14,7 +14,7 @@ import grpc
 
 from paramserver.errors import RequestError
 from paramserver.security.access import Access, PathLike, read_pem, tls_paths
-from paramserver.security.secrets import INTERNAL_TOKEN, TOKEN, read_secret
+from paramserver.security.secrets import INTERNAL_TOKEN, METRICS_TOKEN, TOKEN, read_secret
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,6 +27,7 @@ class Doors:
         cert: the server's certificate, PEM; None: no TLS.
         key: its private key, PEM.
         ca: who calls has to show a certificate of these, PEM; None: nobody has to.
+        metrics_token: of those who read metrics; empty: none is asked for.
     """
 
     token: str = ""
@@ -34,6 +35,7 @@ class Doors:
     cert: bytes | None = None
     key: bytes | None = None
     ca: bytes | None = None
+    metrics_token: str = ""
 
     @property
     def has_tls(self) -> bool:
@@ -71,6 +73,7 @@ def read_doors(
     tls_cert: PathLike,
     tls_key: PathLike,
     tls_ca: PathLike,
+    metrics_token_file: Path | None = None,
 ) -> Doors:
     """Read secrets and certificates from files, or from where the environment says.
 
@@ -81,6 +84,12 @@ def read_doors(
     internal = read_secret(internal_token_file, INTERNAL_TOKEN)
     if token and token == internal:
         raise RequestError("The job's token and the servers' own secret are the same. Make two: see docs.")
+    metrics = read_secret(metrics_token_file, METRICS_TOKEN)
+    if metrics and metrics in (token, internal):
+        raise RequestError(
+            "The secret for metrics is another one of this job's. Make one of its own: who reads metrics "
+            "need not be able to do anything else."
+        )
     paths = tls_paths(tls_ca, tls_cert, tls_key)
     if (paths["cert"] is None) != (paths["key"] is None):
         raise RequestError("A certificate and its key belong together. Give both --tls-cert and --tls-key.")
@@ -90,7 +99,7 @@ def read_doors(
             "--tls-key, too."
         )
     pem = {name: None if path is None else read_pem(path) for name, path in paths.items()}
-    return Doors(token, internal, **pem)
+    return Doors(token, internal, **pem, metrics_token=metrics)
 
 
 def tls_context(doors: Doors) -> ssl.SSLContext | None:

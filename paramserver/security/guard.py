@@ -6,8 +6,6 @@ open only if it is named here.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import time
 from collections import OrderedDict
@@ -18,6 +16,7 @@ import grpc
 
 from paramserver.security.channels import AUTHORIZATION, BEARER
 from paramserver.security.doors import Doors
+from paramserver.security.secrets import is_same
 
 log = logging.getLogger("server")
 
@@ -41,11 +40,9 @@ class Guard(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, doors: Doors, internal: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._token = _digest(doors.token)
-        self._internal_token = _digest(doors.internal_token)
+        self._token = doors.token
+        self._internal_token = doors.internal_token
         self._asks = bool(doors.token or doors.internal_token)
-        self._has_token = bool(doors.token)
-        self._has_internal = bool(doors.internal_token)
         self._internal = f"/{internal}/"
         self._clock = clock
         self._told: OrderedDict[str, float] = OrderedDict()
@@ -77,18 +74,17 @@ class Guard(grpc.aio.ServerInterceptor):
         if not self._asks or method.startswith(OPEN_SERVICES):
             return ""
         internal = method.startswith(self._internal)
-        if internal and not self._has_internal:
+        if internal and not self._internal_token:
             return (
                 "This server has no secret for calls between servers. Start all servers with the same "
                 "--internal-token-file, or PARAMSERVER_INTERNAL_TOKEN."
             )
-        if not internal and not self._has_token:
+        if not internal and not self._token:
             return ""
         expected = self._internal_token if internal else self._token
         brought = [value for name, value in metadata or () if name == AUTHORIZATION]
         if len(brought) == 1 and isinstance(brought[0], str) and brought[0].startswith(BEARER):
-            # Digests have one length, so that the time tells nothing of the secret.
-            if hmac.compare_digest(_digest(brought[0].removeprefix(BEARER)), expected):
+            if is_same(brought[0].removeprefix(BEARER), expected):
                 return ""
             return (
                 "The token that came with this call is not that of this job's servers. Give theirs with "
@@ -116,7 +112,3 @@ class Guard(grpc.aio.ServerInterceptor):
         if len(self._told) > PEERS_MAX:
             self._told.popitem(last=False)
         log.warning("A call from %s was refused. %s", host, sentence)
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""The two secrets of a job: its token, which all who take part have, and one that only servers have.
+"""The secrets of a job: its token, which all who take part have, one of its servers, and one for metrics.
 
 They come from a file or an environment variable and never from a command line, which every user of a machine
 can read.
@@ -6,6 +6,8 @@ can read.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -17,6 +19,9 @@ TOKEN = "PARAMSERVER_TOKEN"
 
 INTERNAL_TOKEN = "PARAMSERVER_INTERNAL_TOKEN"
 """The environment variable with the secret of a job's servers."""
+
+METRICS_TOKEN = "PARAMSERVER_METRICS_TOKEN"
+"""The environment variable with the secret of who reads metrics."""
 
 SECRET_BYTES = 32
 """Of chance in a new secret: as many as of a key of AES-256."""
@@ -53,6 +58,16 @@ def read_secret(path: Path | None, variable: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError(f"{origin}, which is to have a token, cannot be read: {error}.") from None
     return check_secret(found, origin)
+
+
+def is_same(found: str, expected: str) -> bool:
+    """Compare a secret with the right one, in a time that tells nothing of either."""
+    # Digests have one length.
+    return hmac.compare_digest(_digest(found), _digest(expected))
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def check_secret(found: str, origin: str) -> str:

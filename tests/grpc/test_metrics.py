@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -182,3 +183,23 @@ def test_a_missing_package_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     ask: Any = None
     with pytest.raises(RequestError, match=r"pip install 'paramserver\[metrics\]'"):
         Metrics(ask, "127.0.0.1", 0)
+
+
+def test_metrics_may_ask_for_a_secret_of_their_own(tmp_path: Path) -> None:
+    secret = tmp_path / "metrics-token"
+    secret.write_text("m" * 32)
+    with ServerProcess("--metrics-port", "0", "--metrics-token-file", str(secret)) as server:
+        url = url_of(server)
+        for brought in ({}, {"Authorization": "Bearer " + "x" * 32}, {"Authorization": "m" * 32}):
+            with pytest.raises(urllib.error.HTTPError) as raised:
+                urllib.request.urlopen(urllib.request.Request(url, headers=brought), timeout=SECONDS)
+            assert raised.value.code == 401
+            assert raised.value.headers["WWW-Authenticate"] == "Bearer"
+            assert b"--metrics-token-file" in raised.value.read()
+            raised.value.close()
+        request = urllib.request.Request(url, headers={"Authorization": "Bearer " + "m" * 32})
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            assert b"paramserver_" in answer.read()
+    with ServerProcess("--token-file", str(secret), "--metrics-token-file", str(secret)) as server:
+        assert server.wait() == 2
+        assert "Make one of its own" in server.log()
