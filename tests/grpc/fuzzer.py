@@ -29,26 +29,17 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 Mutation = Callable[[bytes], bytes]
 
 
-class Fuzzer:
-    """Sends mutated messages to one server.
+class Mutator:
+    """Makes messages almost right.
 
     Args:
-        server: with a job that has begun.
-        replica: one of its replicas.
-        seed: of all chance.
-
-    Attributes:
-        statuses: how often each status came.
-        applied: pushes that were right after all, and were applied.
+        rng: all chance comes from it.
+        others: right messages of any kind, of which pieces may get into others.
     """
 
-    def __init__(self, server: ServerProcess, replica: RawReplica, seed: int) -> None:
-        self.statuses: Counter[str] = Counter()
-        self.applied = 0
-        self._server = server
-        self._rng = random.Random(seed)
-        self._channel = server.channel
-        self._bases = valid_messages(replica)
+    def __init__(self, rng: random.Random, others: list[bytes]) -> None:
+        self._rng = rng
+        self._others = others
         self._mutations: list[Mutation] = [
             self._flip,
             self._truncate,
@@ -60,62 +51,17 @@ class Fuzzer:
             self._splice,
         ]
 
-    def run(self, messages: int) -> None:
-        """Send so many, some at once, and look at each answer."""
-        sent = 0
-        while sent < messages:
-            calls = [self._begin() for _ in range(min(AT_ONCE, messages - sent))]
-            sent += len(calls)
-            for method, call in calls:
-                self._judge(method, call)
-
-    def knock(self, times: int) -> None:
-        """Send bytes that are no call to the port, and go away at once or without reading."""
-        host, _, port = self._server.address.rpartition(":")
-        for _ in range(times):
-            with socket.create_connection((host, int(port)), CALL_SECONDS) as connection:
-                noise = self._rng.randbytes(self._rng.choice((1, 9, 100, 5000)))
-                try:
-                    connection.sendall(
-                        self._rng.choice((noise, PREFACE + noise, PREFACE + _frames(self._rng)))
-                    )
-                except OSError:
-                    self.statuses["closed by the server"] += 1
-
     def mutate(self, raw: bytes) -> bytes:
         """Return bytes that are no longer what they were, in one to three places."""
         for _ in range(self._rng.choice((1, 1, 2, 3))):
             raw = self._rng.choice(self._mutations)(raw)
         return raw
 
-    def _begin(self) -> tuple[str, Any]:
-        method, messages = self._rng.choice(self._bases)
-        mutated = [*messages]
-        place = self._rng.randrange(len(mutated))
-        mutated[place] = self.mutate(mutated[place])
-        if method in ("Push", "Initialise"):
-            return method, self._channel.stream_unary(SERVICE + method).future(
-                iter(mutated), timeout=CALL_SECONDS
-            )
-        if method == "Link":
-            return method, self._channel.stream_stream(LINK)(iter(mutated), timeout=CALL_SECONDS)
-        if method == "Pull":
-            return method, self._channel.unary_stream(SERVICE + method)(mutated[0], timeout=CALL_SECONDS)
-        return method, self._channel.unary_unary(SERVICE + method).future(mutated[0], timeout=CALL_SECONDS)
-
-    def _judge(self, method: str, call: Any) -> None:
-        try:
-            answer = list(call) if method in ("Pull", "Link") else call.result()
-        except grpc.RpcError as error:
-            code, details = error.code(), error.details()  # type: ignore[attr-defined]
-            self.statuses[code.name] += 1
-            bad = (grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED)
-            assert code not in bad, f"{method}: {code.name}: {details}"
-            return
-        self.statuses["OK"] += 1
-        if method == "Push":
-            verdict = pb.Verdict.FromString(answer)
-            self.applied += verdict.outcome == pb.OUTCOME_APPLIED and not verdict.duplicate
+    def mutate_fields(self, raw: bytes) -> bytes:
+        """Return a message that can be read, with fields swapped, dropped, repeated or of other values."""
+        for _ in range(self._rng.choice((1, 1, 2, 3))):
+            raw = self._fields(raw)
+        return raw
 
     def _flip(self, raw: bytes) -> bytes:
         changed = bytearray(raw)
@@ -142,8 +88,7 @@ class Fuzzer:
         return raw[:at] + HUGE[self._rng.randrange(10) :] + raw[at + 1 :]
 
     def _splice(self, raw: bytes) -> bytes:
-        _, others = self._rng.choice(self._bases)
-        other = self._rng.choice(others)
+        other = self._rng.choice(self._others)
         return raw[: self._rng.randint(0, len(raw))] + other[self._rng.randint(0, len(other)) :]
 
     def _fields(self, raw: bytes) -> bytes:
@@ -170,6 +115,80 @@ class Fuzzer:
         return b"".join(
             varint(tag) + (varint(len(body)) if tag & 7 == 2 else b"") + body for tag, body in fields
         )
+
+
+class Fuzzer:
+    """Sends mutated messages to one server.
+
+    Args:
+        server: with a job that has begun.
+        replica: one of its replicas.
+        seed: of all chance.
+
+    Attributes:
+        statuses: how often each status came.
+        applied: pushes that were right after all, and were applied.
+    """
+
+    def __init__(self, server: ServerProcess, replica: RawReplica, seed: int) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.applied = 0
+        self._server = server
+        self._rng = random.Random(seed)
+        self._channel = server.channel
+        self._bases = valid_messages(replica)
+        self._mutator = Mutator(self._rng, [raw for _, messages in self._bases for raw in messages])
+
+    def run(self, messages: int) -> None:
+        """Send so many, some at once, and look at each answer."""
+        sent = 0
+        while sent < messages:
+            calls = [self._begin() for _ in range(min(AT_ONCE, messages - sent))]
+            sent += len(calls)
+            for method, call in calls:
+                self._judge(method, call)
+
+    def knock(self, times: int) -> None:
+        """Send bytes that are no call to the port, and go away at once or without reading."""
+        host, _, port = self._server.address.rpartition(":")
+        for _ in range(times):
+            with socket.create_connection((host, int(port)), CALL_SECONDS) as connection:
+                noise = self._rng.randbytes(self._rng.choice((1, 9, 100, 5000)))
+                try:
+                    connection.sendall(
+                        self._rng.choice((noise, PREFACE + noise, PREFACE + _frames(self._rng)))
+                    )
+                except OSError:
+                    self.statuses["closed by the server"] += 1
+
+    def _begin(self) -> tuple[str, Any]:
+        method, messages = self._rng.choice(self._bases)
+        mutated = [*messages]
+        place = self._rng.randrange(len(mutated))
+        mutated[place] = self._mutator.mutate(mutated[place])
+        if method in ("Push", "Initialise"):
+            return method, self._channel.stream_unary(SERVICE + method).future(
+                iter(mutated), timeout=CALL_SECONDS
+            )
+        if method == "Link":
+            return method, self._channel.stream_stream(LINK)(iter(mutated), timeout=CALL_SECONDS)
+        if method == "Pull":
+            return method, self._channel.unary_stream(SERVICE + method)(mutated[0], timeout=CALL_SECONDS)
+        return method, self._channel.unary_unary(SERVICE + method).future(mutated[0], timeout=CALL_SECONDS)
+
+    def _judge(self, method: str, call: Any) -> None:
+        try:
+            answer = list(call) if method in ("Pull", "Link") else call.result()
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details()  # type: ignore[attr-defined]
+            self.statuses[code.name] += 1
+            bad = (grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED)
+            assert code not in bad, f"{method}: {code.name}: {details}"
+            return
+        self.statuses["OK"] += 1
+        if method == "Push":
+            verdict = pb.Verdict.FromString(answer)
+            self.applied += verdict.outcome == pb.OUTCOME_APPLIED and not verdict.duplicate
 
 
 def valid_messages(replica: RawReplica) -> list[tuple[str, list[bytes]]]:
