@@ -6,6 +6,7 @@ open only if it is named here.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -25,6 +26,9 @@ OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 
 QUIET_SECONDS = 60.0
 """Between two log lines about the same peer."""
+
+BROKEN_SECONDS = 0.02
+"""After so long it is known of a call that its connection is broken. Who guesses is slower for it, too."""
 
 PEERS_MAX = 1000
 """So many peers are remembered; a flood of addresses forgets the oldest, and costs no more memory."""
@@ -58,7 +62,11 @@ class Guard(grpc.aio.ServerInterceptor):
             return await continuation(handler_call_details)
 
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            self._tell(context.peer(), sentence)
+            peer = context.peer()
+            # Where a connection broke within a call's headers, gRPC gives those that came, perhaps without the
+            # token. Such a call is cancelled in the next moment, and is nothing to tell of.
+            await asyncio.sleep(BROKEN_SECONDS)
+            self._tell(peer, sentence)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, sentence)
 
         # Whatever the call is: this kind reads nothing before it answers.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -86,6 +89,47 @@ def test_a_call_without_token_is_refused_and_logged_once() -> None:
         for _ in range(3):
             assert "asks for the job's token, and none came" in refusal(server.address, access())
         assert server.log().count("A call from ipv4:127.0.0.1 was refused.") == 1
+
+
+def test_a_call_whose_connection_broke_within_its_headers_is_no_stranger() -> None:
+    with ServerProcess(*token_options(keys())) as server:
+        sent = bytes_of_a_call(server.address)
+        host, _, port = server.address.rpartition(":")
+        for size in range(24, len(sent)):
+            with socket.create_connection((host, int(port)), SECONDS) as broken:
+                broken.sendall(sent[:size])
+        assert "is not this job's" in refusal(server.address, access(token=keys("another")))
+        assert server.log().count("was refused") == 1
+
+
+def bytes_of_a_call(address: str) -> bytes:
+    """Return what a client with the right token sends for one call."""
+    host, _, port = address.rpartition(":")
+    sent = bytearray()
+
+    def carry(source: socket.socket, sink: socket.socket, keep: bytearray) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                keep += data
+                sink.sendall(data)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        open_channel(f"127.0.0.1:{listener.getsockname()[1]}", access(token=keys()), ()) as channel,
+    ):
+        call = ParameterServerStub(channel).Status.future(pb.StatusRequest(), timeout=SECONDS)
+        near, _ = listener.accept()
+        with near, socket.create_connection((host, int(port)), SECONDS) as far:
+            ways = [(near, far, sent), (far, near, bytearray())]
+            threads = [threading.Thread(target=carry, args=way) for way in ways]
+            for thread in threads:
+                thread.start()
+            call.result()
+            for end in (near, far):
+                end.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+    return bytes(sent)
 
 
 def test_a_wrong_token_is_refused() -> None:
