@@ -63,7 +63,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             peer = context.peer()
-            # Where a connection broke within a call's headers, gRPC gives those that came, perhaps without the
+            # Where a connection broke within a call's headers, gRPC gives those that came, maybe without the
             # token. Such a call is cancelled in the next moment, and is nothing to tell of.
             await asyncio.sleep(BROKEN_SECONDS)
             self._tell(peer, sentence)
