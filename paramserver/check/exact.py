@@ -70,7 +70,7 @@ def replay_exactly(
             "replay", f"Shard {shard} cannot be computed again ({type(error).__name__}: {error}).", shard
         )
         return ""
-    coverage.exact = (begin or 0, _version(replay.shard))
+    coverage.exact = (begin or 0, _version(replay.shard) or 0)
     return ""
 
 
@@ -124,9 +124,9 @@ def _digest(tensors: Mapping[Any, Array]) -> str:
     return sha256.hexdigest()
 
 
-def _version(shard: Shard) -> int:
+def _version(shard: Shard) -> int | None:
     record = shard.record()
-    return 0 if record is None else record.version
+    return None if record is None else record.version
 
 
 def _read_cut(run: Path, shard: int, checkpoint: int, slices: Sequence[Slice]) -> Cut:

@@ -192,6 +192,8 @@ class ShardCheck:
             case ev.GenerationBegun():
                 self.coverage.ended = False
                 if order.slices != self._slices:
+                    if self.job is None:
+                        self.ledgers.pop()  # nothing is known of what was before
                     clocks = self._audit.clocks
                     self.ledgers.append(Ledger(order.generation, order.checkpoint, clocks))
                 self._know(order.job, order.slices)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_audit import PART, story
+import test_audit
+from test_audit import PART, A, story
 from test_journal_replay import Noted, Run
 
 from paramserver import events as ev
@@ -77,6 +78,33 @@ def test_a_server_that_lets_read_too_early(tmp_path, monkeypatch, consistency):
     assert "replica 0 at clock 1 reads too early" in report.violations[0].message
     assert report.story is not None
     assert "replica 0 pulls at clock 1" in report.story.events[-1]
+
+
+def test_a_shard_whose_journal_was_lost_joins_the_others_with_its_checkpoint(tmp_path):
+    known, lost = Noted(0, tmp_path, full=True), Noted(1, tmp_path, full=True)
+    _, told, back, second = test_audit.TestGenerations().story()
+    for event, _ in told:
+        known.handle(event, 0.0)
+    again = ev.PullReceived(20, A, generation=1, clock=1), replace(second, request=21, generation=1)
+    part = replace(PART, shard=1)
+    snapshot = replace(back.cut.snapshot, values={part: back.cut.snapshot.values[PART]})
+    cut = replace(back.cut, shard=1, snapshot=snapshot, state={part: {}})
+    for event in (back, *again):
+        known.handle(event, 1.0)
+    for event in (
+        replace(back, slices=(part,), cut=cut),
+        again[0],
+        replace(again[1], gradients={part: np.ones(2, np.float32)}),
+    ):
+        lost.handle(event, 1.0)
+    known.close()
+    lost.close()
+    report = check_run(tmp_path)
+    assert report.violations == []
+    assert [each.spans for each in report.coverage] == [[(0, 2)], [(1, 2)]]
+    assert not any(each.is_gone for each in report.coverage)
+    assert report.pushes == {"applied": 2, "received": 2}
+    assert report.counts["rolled back"] == 1
 
 
 # --------------------------------------------------------------------------------------------------- stories
