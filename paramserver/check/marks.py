@@ -68,13 +68,12 @@ class Marks:
         return [mark for mark in self.marks if mark.file.shard == shard]
 
 
-def read_marks(run: Path, findings: Findings, *, going_on: bool) -> Marks:
+def read_marks(run: Path, findings: Findings) -> Marks:
     """Read every checkpoint of a run whole, and see that each holds what its manifest says.
 
     Args:
         run: the run folder.
         findings: gets what is wrong.
-        going_on: old checkpoints may disappear meanwhile.
     """
     marks: list[Mark] = []
     count, sha256 = 0, ""
@@ -83,7 +82,7 @@ def read_marks(run: Path, findings: Findings, *, going_on: bool) -> Marks:
             manifest = read_checkpoint(folder).manifest
             found = [Mark(checkpoint, folder, file, read_notes(folder, file)) for file in manifest.files]
         except RequestError as error:
-            if not (going_on and not (folder / MANIFEST).exists()):
+            if (folder / MANIFEST).exists():  # else it was the oldest and has just been removed
                 findings.say("weights", str(error))
             continue
         marks += found

@@ -38,7 +38,7 @@ def check_run(run: Path) -> Report:
     shards = _shards(run)
     report = Report(str(run), _state(run))
     rounds, whole = Findings(), Findings()
-    marks = read_marks(run, whole, going_on=report.state == GOING_ON)
+    marks = read_marks(run, whole)
     for mark in marks.marks:
         if mark.notes.link is not None and mark.file.shard not in shards:
             folder = journal_folder(run, mark.file.shard)
@@ -97,9 +97,12 @@ def _check_decisions(run: Path, orders: OrdersAudit, findings: Findings) -> None
     """Compare what the coordinator has decided with what the shards have handled."""
     try:
         decided = read_decisions(run)
-    except RequestError as error:
-        findings.say("journal", str(error))
-        return
+    except RequestError:
+        try:
+            decided = read_decisions(run)  # a newer file may just have taken the place of the one before
+        except RequestError as error:
+            findings.say("journal", str(error))
+            return
     if decided is None:
         return
     record, given = decided

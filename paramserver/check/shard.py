@@ -92,8 +92,8 @@ class ShardCheck:
         try:
             segment = read_segment(path)
         except RequestError as error:
-            if self._going_on and (number == self._last or not path.exists()):
-                return None  # it is just being begun, or was the oldest and has been removed
+            if not path.exists() or (self._going_on and number == self._last):
+                return None  # it was the oldest and has just been removed, or is just being begun
             if number == self._last and _is_cut_off(path):
                 self.coverage.torn_bytes += path.stat().st_size
                 return None  # its writing was interrupted before anything was in it

@@ -424,7 +424,7 @@ def last(folder):
 
 FIRST = "000001.journal"
 DAMAGES = {
-    "shard-0000 is missing: checkpoint 0 was made there": shutil.rmtree,
+    "shard-0000 is missing: the final checkpoint was made there": shutil.rmtree,
     "a segment is missing": lambda here: (here / FIRST).unlink(),
     ".journal is missing: the final checkpoint": lambda here: last(here).unlink(),
     "has been changed or cut off since it was written": lambda here: flip(here / FIRST, -20),
