@@ -8,6 +8,9 @@ from typing import NoReturn
 
 from paramserver.errors import RequestError, did_you_mean
 
+DIGITS_MAX = 18
+"""Of a whole number: so many always fit into 64 bits."""
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, an unknown option first, and with the near one that is known."""
@@ -41,9 +44,7 @@ def address(text: str) -> str:
 
 def whole(text: str) -> int:
     """Read a whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number from 0, and found '{text}'")
-    return int(text)
+    return _number(text, 0)
 
 
 def port(text: str) -> int:
@@ -55,9 +56,7 @@ def port(text: str) -> int:
 
 def positive(text: str) -> int:
     """Read a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, and found '{text}'")
-    return int(text)
+    return _number(text, 1)
 
 
 def seconds(text: str) -> float:
@@ -69,3 +68,10 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected seconds, and found '{text}'")
     return value
+
+
+def _number(text: str, least: int) -> int:
+    if not text.isdecimal() or len(text) > DIGITS_MAX or int(text) < least:
+        most = f", of at most {DIGITS_MAX} digits," if text.isdecimal() and len(text) > DIGITS_MAX else ","
+        raise argparse.ArgumentTypeError(f"expected a number from {least}{most} and found '{text}'")
+    return int(text)

@@ -22,6 +22,9 @@ MESSAGE_BYTES_MIN = 2 * CHUNK_BYTES_MAX
 TURNS_MIN, TURNS_MAX = 4, 64
 """Messages under way: as many as keep a few fast connections busy, and no more than are of use to many."""
 
+GRPC_MAX = 2**31 - 1
+"""The largest number that an option of gRPC may have."""
+
 _MEMORY_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -95,10 +98,10 @@ class Limits:
     def grpc_options(self) -> tuple[tuple[str, int], ...]:
         """Return what gRPC itself is to see to."""
         return (
-            ("grpc.max_receive_message_length", self.message_bytes_max),
+            ("grpc.max_receive_message_length", min(self.message_bytes_max, GRPC_MAX)),
             # Above ours, which says so; from here on gRPC lets the other side wait.
-            ("grpc.max_concurrent_streams", 2 * self.streams_max),
-            ("grpc.max_allowed_incoming_connections", self.connections_max),
+            ("grpc.max_concurrent_streams", min(2 * self.streams_max, GRPC_MAX)),
+            ("grpc.max_allowed_incoming_connections", min(self.connections_max, GRPC_MAX)),
         )
 
 

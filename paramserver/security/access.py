@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import ssl
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +61,7 @@ def read_access(
         token: the token itself, in place of a file.
 
     Raises:
-        RequestError: a file cannot be read, or one of them is missing.
+        RequestError: a file cannot be read or used, or one of them is missing.
     """
     if token is not None:
         word = check_secret(token, "The argument 'token'") if token else ""
@@ -73,7 +75,43 @@ def read_access(
             "A certificate is only shown to servers that are trusted. Say with --tls-ca FILE whose "
             "certificates are."
         )
-    return Access(word, **{name: None if path is None else read_pem(path) for name, path in paths.items()})
+    pem = {name: None if path is None else read_pem(path) for name, path in paths.items()}
+    access = Access(word, **pem)
+    _check_usable(access)
+    return access
+
+
+def _check_usable(access: Access) -> None:
+    """Refuse certificates and keys that are none; gRPC would only fail to connect.
+
+    Raises:
+        RequestError: they are none, or do not belong together.
+    """
+    what = "The certificates of --tls-ca"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if access.ca is not None:
+            context.load_verify_locations(cadata=access.ca.decode(errors="replace"))
+        if access.cert is not None and access.key is not None:
+            what = "The certificate and the key of --tls-cert and --tls-key"
+            load_pair(context, access.cert, access.key)
+    except ssl.SSLError as error:
+        raise RequestError(
+            f"{what} cannot be used: {error.reason or error}. paramserver certs makes what fits."
+        ) from None
+
+
+def load_pair(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
+    """Let Python's own sockets show a certificate.
+
+    Raises:
+        ssl.SSLError: it and the key are none, or do not belong together.
+    """
+    # Python reads certificates only from files. This one is its owner's alone, and gone at once.
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(cert + b"\n" + key)
+        file.flush()
+        context.load_cert_chain(file.name)
 
 
 def tls_paths(ca: PathLike, cert: PathLike, key: PathLike) -> dict[str, Path | None]:

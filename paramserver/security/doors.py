@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import grpc
 
 from paramserver.errors import RequestError
-from paramserver.security.access import Access, PathLike, read_pem, tls_paths
+from paramserver.security.access import Access, PathLike, load_pair, read_pem, tls_paths
 from paramserver.security.secrets import INTERNAL_TOKEN, METRICS_TOKEN, TOKEN, read_secret
 
 
@@ -54,7 +53,7 @@ class Doors:
             tls_context(self)  # which says what is wrong; gRPC would refuse every connection later
         except ssl.SSLError as error:
             raise RequestError(
-                f"The certificate and the key of --tls-cert and --tls-key cannot be used: "
+                f"The certificates and the key of --tls-cert, --tls-key and --tls-ca cannot be used: "
                 f"{error.reason or error}. paramserver certs makes a pair."
             ) from None
         return grpc.ssl_server_credentials([(self.key, self.cert)], self.ca, self.ca is not None)
@@ -110,11 +109,7 @@ def tls_context(doors: Doors) -> ssl.SSLContext | None:
     if doors.ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=doors.ca.decode(errors="replace"))
-    # Python reads certificates only from files. This one is its owner's alone, and gone at once.
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(doors.cert + b"\n" + doors.key)
-        file.flush()
-        context.load_cert_chain(file.name)
+    load_pair(context, doors.cert, doors.key)
     return context
 
 

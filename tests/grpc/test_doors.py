@@ -22,7 +22,7 @@ from paramserver import observe
 from paramserver.client import Connection
 from paramserver.errors import Fault, RequestError
 from paramserver.launch.watch import Watch
-from paramserver.security import Access
+from paramserver.security import Access, read_access
 from paramserver.security.channels import open_channel
 from paramserver.security.doors import Doors
 from paramserver.security.guard import PEERS_MAX, Guard
@@ -264,6 +264,20 @@ def test_metrics_have_the_servers_tls() -> None:
         context.load_cert_chain(at / "worker.crt", at / "worker.key")
         with urllib.request.urlopen(url, timeout=SECONDS, context=context) as answer:
             assert b"paramserver_" in answer.read()
+
+
+def test_a_client_whose_files_are_no_certificates_is_told_before_it_calls(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n")
+    at = keys() / "worker"
+    ours, another = (at / "ca.crt", at / "worker.crt"), keys("another") / "worker" / "worker.key"
+    for ca, cert, key, words in (
+        (bad, None, None, "of --tls-ca cannot be used"),
+        (ours[0], bad, at / "worker.key", "--tls-cert and --tls-key cannot be used"),
+        (*ours, another, "--tls-cert and --tls-key cannot be used"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            read_access(None, ca, cert, key, token="")
 
 
 def test_the_guards_memory_is_bounded() -> None:

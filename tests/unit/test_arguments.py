@@ -28,6 +28,9 @@ def test_what_a_worker_must_be_told_is_named():
         (["--shards", "-1"], "--shards"),
         (["--connect-timeout", "soon"], "'soon'"),
         (["--listen", "here"], "'here'"),
+        (["--streams-max", "9" * 32], "of at most 18 digits"),
+        (["--waiting-pulls-max", "0"], "a number from 1, and found '0'"),
+        (["--silence-seconds", "nan"], "expected seconds, and found 'nan'"),
     ],
 )
 def test_a_malformed_value_is_quoted(options, found):
