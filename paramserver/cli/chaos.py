@@ -73,7 +73,10 @@ def slow(
         ),
     ] = None,
 ) -> int:
-    """Make a process slow: it is paused and resumed ten times a second while this command runs."""
+    """Make a process slow: it is paused and resumed again and again while this command runs.
+
+    A process so rests ten times a second, a container every two seconds.
+    """
     if not 1 < by <= 100:
         raise RequestError(f"--by is above 1 and at most 100, and {by:g} was given.")
     from paramserver.cli.striking import slow_process

@@ -14,9 +14,6 @@ from paramserver.launch.addresses import newest_run
 from paramserver.launch.interruption import Interrupted, Interruption
 from paramserver.launch.processes import PROCESSES, Contained, Process, find_process
 
-CYCLE_SECONDS = 0.1
-"""A slowed process runs and rests once in so long: far less than a lease."""
-
 
 def kill_process(word: str, run: Path | None) -> int:
     """Kill a process of a run; return the exit code."""
@@ -42,7 +39,8 @@ def slow_process(word: str, run: Path | None, by: float, seconds: float | None) 
     process = _find(word, run)
     ends = "until Ctrl-C" if seconds is None else f"for {seconds:g} s"
     _say(process, f"is {by:g} times slower {ends}")
-    return _rest(process, CYCLE_SECONDS * (1 - 1 / by), CYCLE_SECONDS / by, seconds or math.inf)
+    cycle = process.cycle_seconds
+    return _rest(process, cycle * (1 - 1 / by), cycle / by, seconds or math.inf)
 
 
 def _rest(process: Process | Contained, pause: float, run: float | None, seconds: float) -> int:

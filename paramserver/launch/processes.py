@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from paramserver.errors import JobError, RequestError, did_you_mean
 from paramserver.launch.addresses import read_ending
@@ -27,7 +28,10 @@ class Process:
         name: such as ``worker1``.
         pid: its number.
         begun: when it began, as the kernel says it: another process may have the number one day.
+        cycle_seconds: where it is slowed, it runs and rests once in so long: far less than a lease.
     """
+
+    cycle_seconds: ClassVar[float] = 0.1
 
     name: str
     pid: int
@@ -67,7 +71,10 @@ class Contained:
         name: such as ``worker1``.
         container: its id.
         engine: the command that knows it: ``docker`` or ``podman``.
+        cycle_seconds: as of a process; an engine takes a part of a second for each signal.
     """
+
+    cycle_seconds: ClassVar[float] = 2.0
 
     name: str
     container: str
