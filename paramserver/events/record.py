@@ -38,6 +38,7 @@ class MemberRecord:
         counters: of the process that has it now, as heard last.
         earlier: of the processes that had it before, together.
         entered: it takes part, or did; a newcomer does not before it is dealt something.
+        went: it has left before its last step, and does not come back by itself.
     """
 
     rank: int
@@ -52,6 +53,7 @@ class MemberRecord:
     counters: Counters = field(default_factory=Counters)
     earlier: Counters = field(default_factory=Counters)
     entered: bool = True
+    went: bool = False
 
 
 @dataclass(frozen=True, slots=True)

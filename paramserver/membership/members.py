@@ -136,6 +136,7 @@ class Membership:
             return False
         member.counters, member.phase = counters, Phase.IDLE
         member.clock = max(member.clock, clock)
+        member.went = goes
         if goes:
             member.steps = max(member.steps, member.clock + 1)  # whatever it has done, it is not all
         self._stand(member, Standing.LEFT)
@@ -209,7 +210,8 @@ class Membership:
     def revive(self, clocks: Mapping[int, int], now: float, grace_seconds: float) -> None:
         """Begin all times anew, after the job went back to a checkpoint.
 
-        Whoever had finished, and has something to do again, counts again.
+        Whoever had finished, and has something to do again, counts again. Whoever had left before its last
+        step does not, and others do what of its work has to be done again.
 
         Args:
             clocks: of each rank in the checkpoint.
@@ -217,11 +219,13 @@ class Membership:
             grace_seconds: how much longer than a lease they may stay silent, this once.
         """
         for member in self._ranks.values():
-            has_more = not member.steps or clocks.get(member.rank, 0) < member.steps
-            if member.standing is Standing.LEFT and has_more:
+            clock = clocks.get(member.rank, 0)
+            if member.standing is Standing.LEFT and member.went:
+                member.clock = min(member.clock, clock)
+            elif member.standing is Standing.LEFT and (not member.steps or clock < member.steps):
                 self._stand(member, Standing.LIVE)
             if member.standing is not Standing.LEFT:
-                member.clock, member.phase = clocks.get(member.rank, 0), Phase.IDLE
+                member.clock, member.phase = clock, Phase.IDLE
                 member.rewound = True
             member.heard = member.moved = member.died = now + grace_seconds
 

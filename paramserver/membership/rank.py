@@ -36,6 +36,7 @@ class Rank:
         standing: whether it is live, dead or has left.
         late: it came after the start.
         entered: it counts, if it is live; a newcomer to be dealt samples may have to wait.
+        went: it has left before its last step, and does not come back by itself.
         restarts: how often it has come again after a death.
         clock: its finished steps, as it was heard.
         steps: how many it means to do; 0: not known.
@@ -55,6 +56,7 @@ class Rank:
     standing: Standing = Standing.LIVE
     late: bool = False
     entered: bool = True
+    went: bool = False
     restarts: int = 0
     clock: int = 0
     steps: int = 0
@@ -77,6 +79,7 @@ class Rank:
             standing=record.standing,
             late=record.late,
             entered=record.entered,
+            went=record.went,
             restarts=record.restarts,
             clock=record.clock,
             steps=record.steps,
@@ -136,6 +139,7 @@ class Rank:
             self.counters,
             merge_counters(self.earlier.values()),
             self.entered,
+            self.went,
         )
 
     def status(self, now: float) -> MemberStatus:

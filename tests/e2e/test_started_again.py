@@ -85,6 +85,23 @@ def test_a_cluster_that_is_stopped_altogether_goes_on(tmp_path, launcher, durabi
     assert summary["weights_sha256"] == launcher.summary()["weights_sha256"]
 
 
+def test_a_worker_that_has_left_is_not_waited_for_when_a_server_comes_back(cluster):
+    server = cluster.server(0, 1, "--restarts", "--chaos", "delay=100%+10ms")
+    workers = [cluster.worker(index, "--leave-on-stop") for index in range(3)]
+    cluster.until(lambda: len(cluster.clocks()) == 3 and cluster.clocks()[2] > 0)
+    workers[2].process.send_signal(signal.SIGTERM)
+    assert workers[2].end() == 0
+    before = cluster.steps()
+    cluster.until(lambda: cluster.steps() > before + 10)
+    server.process.kill()
+    server.end()
+    again = cluster.server(0, 1, "--restarts", listen=server.address())
+    assert [each.end() for each in (again, *workers[:2])] == [0] * 3
+    summary = cluster.summary()
+    assert (summary["outcome"], summary["generation"]) == ("finished", 1)
+    assert summary["visits"]["share"] == 1.0
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("finished", 0), ("failed", 1)])
 def test_who_is_started_although_the_run_is_over_is_told_so(cluster, tmp_path, outcome, code):
     cluster.out.mkdir()

@@ -254,3 +254,16 @@ def test_counters_of_a_rank_are_of_all_its_incarnations():
     members.beat(Beat(Replica(0, 2), 1, 5, Phase.PUSH, Counters(gradients={"computed": 3}, loss=1.0)), now=4)
     assert members.statuses(5)[0].counters.gradients == {"computed": 7}
     assert members.statuses(5)[0].counters.loss == 1.0
+
+
+def test_whoever_left_before_its_last_step_is_not_waited_for_after_a_roll_back():
+    members = members_of(JOB, "a", "b", "c")
+    for rank in (0, 1):
+        members.beat(Beat(Replica(rank, 1), 5, 5, Phase.IDLE, Counters()), now=1)
+    members.leave(Replica(0, 1), Counters(), 5)  # it has done all of its steps
+    members.leave(Replica(1, 1), Counters(), 3, goes=True)
+    members.revive({0: 4, 1: 2, 2: 4}, now=2, grace_seconds=0)
+    assert members.required() == [0, 2]
+    assert members.statuses(now=2)[1].standing is Standing.LEFT
+    assert members.clocks() == {0: 4, 1: 2, 2: 4}
+    assert members.join("b", "b-2", now=3) == (Replica(1, 2), True)
