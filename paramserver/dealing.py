@@ -7,7 +7,7 @@ that nobody waits for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from paramserver.epochs import Epochs
 from paramserver.errors import Fault, RequestError
@@ -111,16 +111,20 @@ class Dealing:
         self._reached = {rank: max(clock, self._reached.get(rank, 0)) for rank, clock in applied.items()}
         self._leaving.clear()
 
-    def roll_back(self, begins: Mapping[int, int], kept: Mapping[int, int]) -> None:
+    def roll_back(
+        self, begins: Mapping[int, int], kept: Mapping[int, int], anew: Collection[int] = ()
+    ) -> None:
         """Go back to a checkpoint.
 
         Args:
             begins: of every rank, where it begins anew.
             kept: of every rank that is in the checkpoint, its clock there; what the open round had is void.
+            anew: ranks that begin as newcomers, so that what they had is for others.
         """
         if self.epochs.deals:
             done = {rank: min(clock, kept[rank]) for rank, clock in begins.items() if rank in kept}
-            self.epochs.roll_back(done, self._reached, begins, self._members.required())
+            here = set(self._members.required()).difference(anew)
+            self.epochs.roll_back(done, self._reached, begins, here)
         self._reached = {}
 
     def visits(self, rounds: int | None) -> tuple[Visits, ...]:

@@ -129,7 +129,11 @@ def go_on(state: CoordinatorState, job: JobState, now: float) -> Effects:
             furthest = member.late and member.rank not in kept
             begins[member.rank] = max(clocks) if furthest else min(clocks)
     if job.recovery.goes_back:
-        job.dealing.roll_back(begins, kept)
+        # A newcomer that was here before begins at its furthest clock: others do what some shard lacks of it.
+        known = [
+            ev.Replica(member.rank, member.incarnation) for member in job.members.members() if member.late
+        ]
+        job.dealing.roll_back(begins, kept, {each.rank for each in known if job.joins.is_pending(each)})
     for rank, begin in begins.items():
         replica = ev.Replica(rank, job.members.member(rank).incarnation)
         if not job.joins.knows(replica):
