@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramserver.data import Batches, Dataset, steps_of_ranks
+from paramserver.dealing import Dealing
 from paramserver.epochs import Epochs
 from paramserver.errors import RequestError
 from paramserver.events import Dealt, DealtRecord, JobSpec, Part, TensorSpec, Visits
+from paramserver.membership import Membership
 
 JOB = JobSpec(
     (TensorSpec("w", (1,)),), consistency="async", replicas=2, replicas_max=9, samples=20, batch=3, epochs=3
@@ -171,3 +173,15 @@ def size(job, one):
         else job.samples * (place + 1) // places - job.samples * place // places
     )
     return min(job.batch, share - number * job.batch)
+
+
+@pytest.mark.parametrize("anew", [(), (0,)])
+def test_what_a_newcomer_had_before_a_roll_back_is_for_others(anew):
+    members = Membership(JOB)
+    dealing = Dealing(JOB, members, 2)
+    for rank in (0, 1):
+        members.join(f"w{rank}", "1", 0.0)
+        dealing.epochs.deal(rank, 0, [0, 1])
+    dealing.lose(None)
+    dealing.roll_back({0: 2, 1: 2}, {0: 2, 1: 2}, anew)
+    assert dealing.epochs.has_for(2) == bool(anew)
