@@ -111,7 +111,8 @@ def train(
     from paramserver.launch.log_cap import LOG_BYTES_MAX
     from paramserver.launch.telemetry import Telemetry
 
-    telemetry = Telemetry(log_format, log_level, metrics_port, log_bytes_max or LOG_BYTES_MAX)
+    bytes_max = LOG_BYTES_MAX if log_bytes_max is None else log_bytes_max
+    telemetry = Telemetry(log_format, log_level, metrics_port, bytes_max)
     asked = None if chaos is None else Asked(chaos, chaos_seed)
     return run_and_show(text, source, given, world_given, out, quiet, as_json, telemetry, asked, resume)
 

@@ -104,6 +104,7 @@ def test_version_and_help_go_to_standard_output(capsys):
         (["train", "--data", "digit"], "Did you mean 'digits'?"),
         (["train", "--data", "none.npz"], "There is no file none.npz."),
         (["train", "--servers", "0"], "'servers' must be 1 or more, but it is 0."),
+        (["train", "--log-bytes-max", "0"], "--log-bytes-max is at least 65,536, not 0."),
         (["train", "--lr", "nan"], "'lr' must be a number above 0"),
         (["train", "--workers", "3000"], "One machine runs at most"),
         (["train", "--threads", "2000"], "samples are too few for 4000 replicas"),
