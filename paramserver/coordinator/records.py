@@ -73,6 +73,8 @@ def reopen(state: CoordinatorState) -> None:
     if state.ended:
         state.ended, state.has_gap = None, True
         state.log = OrderLog((), state.orders)
+    if state.job is not None and (state.has_gap or not state.has_journal):
+        state.job.members.expect_the_dead()
 
 
 def _restore_exactly(

@@ -268,6 +268,11 @@ class Membership:
         """Return the ranks that died and have not come back."""
         return [member.rank for member in self._ranks.values() if member.standing is Standing.DEAD]
 
+    def expect_the_dead(self) -> None:
+        """Take whoever is dead for alive again: all replicas start anew, and have their time to come."""
+        for rank in self.dropped():
+            self._stand(self._ranks[rank], Standing.LIVE)
+
     def members(self) -> tuple[Member, ...]:
         """Return every rank as shards should see it."""
         return tuple(self.member(rank) for rank in self._ranks)

@@ -548,3 +548,32 @@ def test_where_the_newest_checkpoint_is_torn_all_go_back_to_the_one_before():
 def test_where_no_other_checkpoint_is_whole_the_job_ends_with_that_sentence():
     desk, _ = go_back(None)
     assert desk.ended() == ["It is torn."]
+
+
+def test_a_job_whose_replicas_had_all_died_goes_on_with_those_that_come():
+    desk = Desk(replace(JOB, consistency="async", on_death="drop"))
+    desk.coordinator = Coordinator(1, 2, recovers=True)
+    desk.tell(ev.ServerRegistered(0, "here:1", 2))
+    desk.start()
+    desk.tell(ev.CheckpointKept(ev.Kept(0, 0, {0: 3, 1: 4})))
+    desk.now = 10.0
+    [*_, remembered] = [each for each in desk.tell(ev.TimerFired()) if isinstance(each, ev.Remember)]
+    assert desk.ended() == ["Every replica is dead."]
+    again = Desk(desk.job)
+    again.coordinator, again.prompt = Coordinator(1, 2, recovers=True), False
+    again.coordinator.restore(remembered.record, again.now, reopens=True)
+    again.tell(ev.ServerRegistered(0, "here:2", 2))
+    number = again.orders[-1].order.number
+    for shard in (0, 1):
+        again.tell(ev.OrderHandled(shard, number, {0: 3, 1: 4}))
+    assert again.ended() == []
+    assert [member.live for member in again.orders[-1].order.members] == [True, True]
+    again.prompt = True
+    again.join("worker1", attempt="2")
+    assert again.ended() == []
+    while again.now < JOB.start_timeout_seconds + JOB.lease_seconds and not again.ended():
+        again.now += JOB.lease_seconds / 4
+        again.tell(ev.TimerFired())
+    # Who never came has had as long as at the start of a job.
+    assert again.now == JOB.start_timeout_seconds + JOB.lease_seconds
+    assert again.ended() == ["Every replica is dead."]
