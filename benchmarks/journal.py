@@ -1,4 +1,4 @@
-"""What a journal costs: one job without one, with the light one, and with a full one, in turns."""
+"""What durability costs: one job that keeps nothing, checkpoints, a light journal, a full one, in turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pathlib import Path
 
 from benchmarks.doors import JOB, Row, train_by_hand
 
-SIDES = ("no journal", "light (the usual one)", "`--durability journal`")
+NO_JOURNAL = ("--journal-bytes-max", "0")
+SIDES = {
+    "nothing": ('durability = "none"', ("--no-recovery", *NO_JOURNAL)),
+    "checkpoints every 2 s": ('checkpoint_every = "2s"', NO_JOURNAL),
+    "the usual: every 30 s, and a light journal": ("", ()),
+    "`--durability journal`": ('durability = "journal"', ()),
+}
+"""What is kept, with the lines of the job and the options of the server that say so."""
 RULES = ("sync", "async")
 
 
@@ -19,7 +26,7 @@ def run(pairs: int = 5) -> dict[str, list[Row]]:
 
 def table(rows: dict[str, list[Row]]) -> str:
     """Return the rows as a Markdown table."""
-    lines = ["| model | journal | samples/s | to none (least to most) |", "| --- | --- | --- | --- |"]
+    lines = ["| model | kept | samples/s | to nothing (least to most) |", "| --- | --- | --- | --- |"]
     for rule, found in rows.items():
         for row in found:
             spread = f"{row.ratio:.2f} ({row.least:.2f} to {row.most:.2f})"
@@ -33,14 +40,12 @@ def _rows(rule: str, pairs: int) -> list[Row]:
         for number in range(pairs):
             for turn in range(len(SIDES)):
                 place = (number + turn) % len(SIDES)  # who comes first has no advantage
-                side = SIDES[place]
-                durability = "journal" if place == 2 else "checkpoint"
-                job = JOB.replace('"sync"', f'"{rule}"') + f'durability = "{durability}"\n'
-                options = ["--journal-bytes-max", "0"] if place == 0 else []
+                side, (lines, options) = list(SIDES.items())[place]
+                job = JOB.replace('"sync"', f'"{rule}"') + f"{lines}\n"
                 rates[side].append(train_by_hand(Path(folder) / f"{place}-{number}", job, options, []))
     rows = []
     for side in SIDES:
-        ratios = [rate / free for rate, free in zip(rates[side], rates[SIDES[0]], strict=True)]
+        ratios = [rate / free for rate, free in zip(rates[side], rates["nothing"], strict=True)]
         rows.append(
             Row(side, statistics.median(rates[side]), statistics.median(ratios), min(ratios), max(ratios))
         )

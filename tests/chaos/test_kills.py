@@ -16,8 +16,6 @@ from kill_verdicts import describe, judge
 from kills import Kill, Strike, draw_kills, drawn
 from running import INSIDE, SYNC_EPOCHS, Run, processes
 
-FEW = 3
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "number" in metafunc.fixturenames:
@@ -51,12 +49,6 @@ def test_every_moment_is_in_the_code() -> None:
     inside = runpy.run_path(str(INSIDE / "sitecustomize.py"), run_name="inside")
     for moment in (*inside["SERVER"].values(), *inside["WORKER"].values()):
         assert callable(operator.attrgetter(moment.name)(importlib.import_module(moment.module)))
-
-
-@pytest.mark.parametrize("few", range(FEW))
-@pytest.mark.timeout(300)
-def test_three_kills(few: int, tmp_path: Path, undisturbed: str, request: pytest.FixtureRequest) -> None:
-    strike(drawn(request.config.getoption("--kill-seed"), few), tmp_path, undisturbed, request)
 
 
 @pytest.mark.chaos

@@ -16,6 +16,8 @@ from paramserver.events import JobSpec, Outcome, TensorSpec
 from paramserver.storage import read_checkpoint
 from paramserver.storage.journal import Replay, read_journal
 
+pytestmark = pytest.mark.chaos
+
 SPECS = (TensorSpec("bias", (3,)), TensorSpec("table", (9, 2), table=True), TensorSpec("w", (8, 5)))
 STEPS, REPLICAS = 60, 3
 

@@ -18,6 +18,8 @@ from paramserver.training import Step
 from worker.pool import Pool
 from worker.replica import Task
 
+pytestmark = pytest.mark.chaos
+
 SPECS = (TensorSpec("bias", (3,)), TensorSpec("table", (9, 2), table=True), TensorSpec("w", (8, 5)))
 REPLICAS, BATCHES, EPOCHS, BATCH = 3, 20, 3, 8
 STEPS = BATCHES * EPOCHS
