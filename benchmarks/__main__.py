@@ -1,4 +1,4 @@
-"""``python -m benchmarks transfer|train|predict|doors|journal|sim|fidelity``: measure, and print Markdown."""
+"""``python -m benchmarks transfer|train|predict|doors|durability|sim|fidelity``: measure, and print Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "benchmark", choices=["transfer", "train", "predict", "doors", "journal", "sim", "fidelity"]
+        "benchmark", choices=["transfer", "train", "predict", "doors", "durability", "sim", "fidelity"]
     )
     parser.add_argument("--pairs", type=int, default=7, help="measurements of each side, in turns (7)")
     parser.add_argument("--workers", type=int, default=1000, help="virtual workers of the whole jobs (1000)")
@@ -46,10 +46,10 @@ def main() -> None:
         from benchmarks import doors
 
         print(doors.table(doors.run(options.pairs)))
-    elif options.benchmark == "journal":
-        from benchmarks import journal
+    elif options.benchmark == "durability":
+        from benchmarks import durability
 
-        print(journal.table(journal.run(options.pairs)))
+        print(durability.table(durability.run(options.pairs)))
     elif options.benchmark == "sim":
         from benchmarks import virtual_time
 
