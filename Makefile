@@ -1,7 +1,7 @@
 # The steps of CI by name, for people. `make` lists them.
 PYTHON ?= python3
 
-.PHONY: list install test long chaos cluster compose lint types layers compose-check proto proto-check wheel check
+.PHONY: list install test slow long chaos cluster compose lint types layers compose-check proto proto-check wheel check
 
 list:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -11,6 +11,9 @@ install: ## install the package with everything that the other steps need
 
 test: ## run the tests, as the README does
 	$(PYTHON) -m pytest
+
+slow: ## run the tests that take seconds where others take moments
+	$(PYTHON) -m pytest -m "slow and not long"
 
 long: ## run the tests that take minutes
 	$(PYTHON) -m pytest -m long

@@ -74,6 +74,7 @@ class Pool:
         self._left_early = False  # guarded by _changed
         self._asked_to_leave = False  # guarded by _changed
         self._running = 0  # guarded by _changed
+        self._has_ended_it = False  # guarded by _changed; the job has failed here, and its servers know
         self._loops: list[ReplicaLoop] = []
 
     def run(self) -> None:
@@ -104,9 +105,9 @@ class Pool:
             with self._changed:
                 self._changed.wait_for(lambda: not self._running or self._failure is not None)
                 self._changed.wait_for(lambda: not self._running, STRAGGLE_SECONDS)
-        if self._stopping:
+        if self._stopping or self._has_ended_it:
             with suppress(JobError, RequestError):
-                self._connection.heartbeat(self._beats(), LAST_WORD_SECONDS)
+                self._connection.heartbeat(self._beats(), LAST_WORD_SECONDS, heard_end=self._has_ended_it)
         if self._failure is None and len(self._replaced) == len(self._loops):
             self._failure = JobError(self._replaced[0])
         if self._failure is not None:
@@ -236,6 +237,9 @@ class Pool:
             except (RequestError, JobError) as error:
                 failure = Failure.UNAVAILABLE
                 log.debug("The coordinator could not be told: %s", error)
+            else:
+                with self._changed:
+                    self._has_ended_it = True
         self._fail(sentence, failure)
 
     def _fail(self, sentence: str, failure: Failure = Failure.ENDED) -> None:

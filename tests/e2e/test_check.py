@@ -20,6 +20,8 @@ from paramserver.check import check_run
 from paramserver.errors import RequestError
 from paramserver.storage.journal import journal_folder, segment_path
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--epochs", "2", "--checkpoint-every", "15", "--lease-seconds", "3")
 RUNS = {
     "sync": (*SHORT, "--consistency", "sync"),

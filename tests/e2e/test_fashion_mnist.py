@@ -18,6 +18,7 @@ def fashion_mnist():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_one_epoch(launcher):
     code, _, err = launcher.run(*JOB, "--epochs", "1", "--consistency", "async")
     assert code == 0, err

@@ -25,6 +25,8 @@ from paramserver.job import Job
 from paramserver.training import Step
 from worker.replica import Task
 
+pytestmark = pytest.mark.slow
+
 JOB = Job(
     data="synthetic:spirals",
     model="mlp:8",

@@ -9,6 +9,8 @@ from scenario import Scenario
 from schedules import MOVES_MAX, RULES
 from universe import Universe
 
+pytestmark = pytest.mark.slow
+
 FAULTS = {"lose": 3, "repeat": 2, "crash": 2, "mute": 1, "stop": 1, "time": 3}
 UNIVERSES: dict[Scenario, Universe] = {}
 """What is known of each scenario, kept from one example to the next."""

@@ -6,6 +6,8 @@ import pytest
 from mutants import MUTANTS
 from schedules import Schedules
 
+pytestmark = pytest.mark.slow
+
 SCHEDULES_MAX = 10_000
 
 
