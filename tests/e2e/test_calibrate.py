@@ -26,6 +26,7 @@ def paramserver(folder, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_short_run_gives_a_world_in_which_the_job_runs(tmp_path):
     code, out, err = paramserver(tmp_path, "calibrate", "--seconds", "2", "--model", "mlp:16")
     assert code == 0, err
@@ -48,6 +49,7 @@ def test_a_short_run_gives_a_world_in_which_the_job_runs(tmp_path):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_that_waits_needs_little_of_a_core(tmp_path):
     (tmp_path / "waits.py").write_text(
         "import time\n"
@@ -70,6 +72,7 @@ def test_a_model_of_ones_own_that_waits_needs_little_of_a_core(tmp_path):
     assert compute.law.mean > 20e6
 
 
+@pytest.mark.slow
 def test_the_way_to_another_server_is_measured_and_needs_no_cores_of_this_machine(tmp_path):
     with serve() as address:
         code, _, err = paramserver(
@@ -81,6 +84,7 @@ def test_the_way_to_another_server_is_measured_and_needs_no_cores_of_this_machin
     assert world_from_toml(text, "the test").network.cores is None
 
 
+@pytest.mark.slow
 def test_a_server_with_several_shards_cannot_show_the_way(tmp_path):
     with serve(shards=2) as address:
         code, _, err = paramserver(

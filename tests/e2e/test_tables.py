@@ -7,6 +7,8 @@ from paramserver.datasets import load
 from paramserver.errors import RequestError
 from paramserver.storage import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CLICKS = ("--data", "synthetic:clicks,n=3000,fields=4,values=2000", "--batch", "64", "--epochs", "2")
 JOBS = {
     "logistic": (*CLICKS, "--model", "logistic"),

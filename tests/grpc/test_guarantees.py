@@ -21,6 +21,8 @@ from paramserver.shard import Shard
 from paramserver.types import tensors_sha256
 from server.host import ShardHost
 
+pytestmark = pytest.mark.slow
+
 
 def job(elements: int, consistency: str = "async", replicas: int = 1) -> ev.JobSpec:
     """Return a job whose weights go down by exactly the gradient."""
