@@ -206,11 +206,10 @@ class _Launch:
     def _awaited(self) -> list[Child]:
         """Return the processes that run and should end by themselves.
 
-        An evaluator may come up so late that its job is over and its coordinator gone; it is not waited for.
+        An evaluator that finds its coordinator gone looks for it for some seconds; it is not waited for.
         """
-        return [
-            child for child in self._children.running() if not (self._is_over() and child.name == EVALUATOR)
-        ]
+        is_gone = self._is_over() or self._has_failed()
+        return [child for child in self._children.running() if not (is_gone and child.name == EVALUATOR)]
 
     def _end_who_cannot_notice(self, vigil: _Vigil, now: float) -> None:
         """End who would not notice that the job is over: the dead, and who was started again too late."""
