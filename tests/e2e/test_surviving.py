@@ -208,6 +208,8 @@ def test_a_paused_worker_costs_a_lease_and_comes_back_by_itself(launcher):
         os.kill(paused, signal.SIGCONT)
         run.hear("worker1.log", ", incarnation 2, goes on at clock")
         assert run.pid(*words) == paused
+        # Until it has pushed again: so long was the wait for it.
+        run.reach(max(int(path.name) for path in launcher.out.glob("checkpoints/*")) + 3)
         run.process.send_signal(signal.SIGINT)
         code, _, _ = run.end()
     assert code == 130
