@@ -1,4 +1,4 @@
-"""``python -m benchmarks transfer|train|predict|doors|durability|sim|fidelity``: measure, and print Markdown."""
+"""``python -m benchmarks NAME``: measure, and print Markdown; ``--help`` lists the names."""
 
 from __future__ import annotations
 
