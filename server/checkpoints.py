@@ -15,7 +15,6 @@ from paramserver.events import (
     CheckpointFailed,
     CheckpointKept,
     CheckpointLost,
-    CheckpointWritten,
     Cut,
     CutMade,
     GenerationBegun,
@@ -224,9 +223,7 @@ class Checkpoints:
             return
         if part.failure:
             self._parts.pop((generation, part.checkpoint), None)
-            self._coordinator.handle(CheckpointFailed(part.checkpoint, part.failure))
-            # What other shards have written of it would only take room, of which there may be none.
-            self._tasks.begin(self._remove_unfinished(part.checkpoint))
+            self._tasks.begin(self._miss(part.checkpoint, part.failure))
             return
         if part.file.generation != generation:
             return  # it was under way when a newer generation began
@@ -243,11 +240,13 @@ class Checkpoints:
         clocks = nearest_clocks(part.clocks for part in parts.values())
         files = [decode_file(part.file) for part in parts.values()]
         folder = checkpoint_folder(self._out, checkpoint)
-        self._coordinator.handle(CheckpointWritten())  # this returns when it has been written down
+        if refusal := self._coordinator.write_down_dealt():
+            await self._miss(checkpoint, refusal)
+            return
         try:
             await asyncio.to_thread(finish_checkpoint, folder, status.job, files, status.generation, rounds)
         except (JobError, RequestError) as error:
-            self._coordinator.handle(CheckpointFailed(checkpoint, str(error)))
+            await self._miss(checkpoint, str(error))
             return
         log.debug("Checkpoint %d is in %s.", checkpoint, folder)
         self._coordinator.handle(CheckpointKept(Kept(checkpoint, rounds, clocks)))
@@ -262,8 +261,10 @@ class Checkpoints:
         else:
             self._coordinator.handle(CheckpointLost(checkpoint, reason, kept))
 
-    async def _remove_unfinished(self, newest: int) -> None:
-        await asyncio.to_thread(remove_unfinished, self._out, newest + 1)
+    async def _miss(self, checkpoint: int, reason: str) -> None:
+        """Go on without a checkpoint; what there is of it would only take room, and there may be none."""
+        self._coordinator.handle(CheckpointFailed(checkpoint, reason))
+        await asyncio.to_thread(remove_unfinished, self._out, checkpoint + 1)
 
     async def _remove_old(self, newest: int) -> None:
         try:

@@ -17,6 +17,8 @@ from paramserver.coordinator import Coordinator
 from paramserver.errors import JobError
 from paramserver.events import (
     NOBODY,
+    CheckpointKept,
+    CheckpointWritten,
     CoordinatorEffect,
     CoordinatorEvent,
     EndAsked,
@@ -101,7 +103,7 @@ class CoordinatorHost:
         self.ended_at: float | None = None
         self.interrupted = False
         self._started = self._sealed = False
-        self._refusal = ""  # why what had to be remembered could not be written
+        self._unwritten = ""  # why what was dealt before a checkpoint could not be written down
         self._staying: set[str] = set()  # names of replicas that stay after they have left
 
     def connect(self, server: int, sink: OrderSink) -> None:
@@ -165,6 +167,12 @@ class CoordinatorHost:
         if self.ended_at is not None:
             self.told.update(replicas)
 
+    def write_down_dealt(self) -> str:
+        """Write down what has been dealt, before a checkpoint becomes whole; return why that failed."""
+        self._unwritten = ""
+        self.handle(CheckpointWritten())
+        return self._unwritten
+
     def interrupt(self, reason: str) -> None:
         """End the job because somebody wants it to end; a job that is over waits for no score any more."""
         self.interrupted = self.interrupted or self.ended_at is None
@@ -220,35 +228,37 @@ class CoordinatorHost:
         """Carry out the effects that nothing holds up, in order."""
         while self._outbox and (self._journal is None or self._outbox[0][0] <= self._journal.synced):
             _, event, effects = self._outbox.popleft()
-            if not self._write_down(effects):
-                self._give_up(effects)
+            refusal = self._write_down(effects)
+            if refusal and isinstance(event, CheckpointWritten | CheckpointKept):
+                self._unwritten = refusal  # a checkpoint less to go on from, and the training goes on
+            elif refusal and not self.status().ended:  # then what is left to do needs no record
+                self._give_up(effects, refusal)
                 continue
             for effect in effects:
                 self._carry_out(effect)
             self._watch(event)
 
-    def _write_down(self, effects: Sequence[CoordinatorEffect]) -> bool:
-        """Write down what has to be before anybody hears of the rest; say whether that may be heard of."""
+    def _write_down(self, effects: Sequence[CoordinatorEffect]) -> str:
+        """Write down what has to be before anybody hears of the rest; return why that failed, if it did."""
         record = next((effect.record for effect in effects if isinstance(effect, Remember)), None)
         if record is None:
-            return True
+            return ""
         seconds = 0.0 if self.began_at is None else self._loop.time() - self.began_at
         try:
             self.remember(replace(record, seconds=seconds))
         except JobError as error:
-            self._refusal = self._refusal or str(error)
             log.error("%s", error)
-            return self.status().ended  # then what is left to do needs no record
-        return True
+            return str(error)
+        return ""
 
-    def _give_up(self, effects: Sequence[CoordinatorEffect]) -> None:
+    def _give_up(self, effects: Sequence[CoordinatorEffect], refusal: str) -> None:
         """End the job, since it cannot write down what it has to; what depends on that is not done."""
         for effect in (*effects, *(effect for _, _, later in self._outbox for effect in later)):
             number = getattr(effect, "request", None)
             if number is not None:
-                self._requests.settle(number, Ended(number, self._refusal))
+                self._requests.settle(number, Ended(number, refusal))
         self._outbox.clear()
-        self._inbox.append(EndAsked(self._refusal))
+        self._inbox.append(EndAsked(refusal))
 
     def _carry_out(self, effect: CoordinatorEffect) -> None:
         match effect:

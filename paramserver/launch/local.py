@@ -171,6 +171,7 @@ class _Launch:
                 self._blows.strike(now, vigil.trains)
                 if is_over:
                     vigil.end(now)
+                    self._tell_of_trouble("")  # the last one is kept, or the job would not be over
                     self._end_who_cannot_notice(vigil, now)
                 elif vigil.reason or self._has_failed():
                     self._fail(watch, vigil)

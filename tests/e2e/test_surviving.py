@@ -53,6 +53,10 @@ class Run:
         path = self._launcher.out / "logs" / log
         self.until(lambda: path.exists() and words in path.read_text())
 
+    def read(self, words):
+        """Read what the run says until it has said these words."""
+        assert any(words in line for line in self.process.stdout), f"It has never said '{words}'."
+
     def pid(self, *words):
         """Return the process id of the one process whose command line has all these words."""
         [pid] = [pid for pid, line in self._launcher.processes().items() if all(w in line for w in words)]

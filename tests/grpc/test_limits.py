@@ -7,8 +7,7 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,24 +100,6 @@ def test_the_client_sends_again_what_was_refused_for_now() -> None:
 
     assert may_repeat(busy)
     assert not may_repeat(JobError("Over.", Failure.ENDED))
-
-
-@contextmanager
-def one_that_waits(option: str) -> Iterator[tuple[RawReplica, RawReplica]]:
-    """Two replicas of a job in which the first waits for the second, on a server with a limit of 1."""
-    job = replace(JOB, consistency="sync", replicas=2, replicas_max=2)
-    with ServerProcess(option, "1") as server, ExitStack() as stack:
-        first, second = (RawReplica(server, job, f"w/{number}") for number in range(2))
-        stack.callback(first.close)
-        stack.callback(second.close)
-        first.initialise()
-        first.pull()
-        first.push()
-        first.clock += 1
-        waiting = first.pull_stream()
-        assert next(waiting).HasField("waiting")
-        yield first, second
-        waiting.cancel()
 
 
 @pytest.mark.parametrize(
