@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +46,21 @@ def run(pairs: int = 7) -> list[Row]:
         for number in range(pairs):
             for side in SIDES:
                 rates[side].append(_train(side, keys, Path(folder) / f"{side.split()[-1]}{number}"))
+    return compare(rates, "open")
+
+
+def compare(rates: Mapping[str, Sequence[float]], free: str) -> list[Row]:
+    """Return a row for each side.
+
+    Args:
+        rates: samples per second of each side, in the order of the rounds.
+        free: the side that the others are compared to, round by round.
+    """
     rows = []
-    for side in SIDES:
-        ratios = [rate / free for rate, free in zip(rates[side], rates["open"], strict=True)]
+    for side, measured in rates.items():
+        ratios = [rate / base for rate, base in zip(measured, rates[free], strict=True)]
         rows.append(
-            Row(side, statistics.median(rates[side]), statistics.median(ratios), min(ratios), max(ratios))
+            Row(side, statistics.median(measured), statistics.median(ratios), min(ratios), max(ratios))
         )
     return rows
 

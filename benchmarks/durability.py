@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.doors import JOB, Row, train_by_hand
+from benchmarks.doors import JOB, Row, compare, train_by_hand
 
 NO_JOURNAL = ("--journal-bytes-max", "0")
 SIDES = {
@@ -43,10 +42,4 @@ def _rows(rule: str, pairs: int) -> list[Row]:
                 side, (lines, options) = list(SIDES.items())[place]
                 job = JOB.replace('"sync"', f'"{rule}"') + f"{lines}\n"
                 rates[side].append(train_by_hand(Path(folder) / f"{place}-{number}", job, options, []))
-    rows = []
-    for side in SIDES:
-        ratios = [rate / free for rate, free in zip(rates[side], rates["nothing"], strict=True)]
-        rows.append(
-            Row(side, statistics.median(rates[side]), statistics.median(ratios), min(ratios), max(ratios))
-        )
-    return rows
+    return compare(rates, "nothing")

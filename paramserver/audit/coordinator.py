@@ -12,16 +12,7 @@ from paramserver.audit.violation import Violation
 class CoordinatorAudit(CoordinatorModel):
     """The auditor of the coordinator, over all generations and processes.
 
-    Args:
-        shards: how many the job has.
-        recovers: checkpoints are kept, so the job survives the loss of a server.
-
-    Attributes:
-        rounds: closed rounds.
-        orders: the number of the newest order.
-        generation: of the job's weights.
-        started: everyone who was expected has joined.
-        ended: why the job is over, empty if it finished; None while it is not.
+    Its arguments and attributes are those of `CoordinatorModel`.
     """
 
     def observe(self, event: ev.CoordinatorEvent, effects: Sequence[ev.CoordinatorEffect]) -> list[Violation]:

@@ -13,17 +13,7 @@ from paramserver.audit.violation import Violation
 class ShardAudit(ShardModel):
     """The auditor of one shard, over all its generations and processes.
 
-    Args:
-        index: the shard's number.
-        reports: the effects have the shard's reports to the coordinator; those of a journal have none.
-
-    Attributes:
-        applied: of each rank the sequences that have changed the weights, and are in them now.
-        version: applied updates.
-        rounds: closed rounds (synchronous mode).
-        orders: the number of the last order that was handled.
-        generation: of the weights.
-        rolled_back: how many applied pushes became void when a generation began.
+    Its arguments and attributes are those of `ShardModel`.
     """
 
     def observe(self, event: ev.ShardEvent, effects: Sequence[ev.ShardEffect]) -> list[Violation]:

@@ -98,7 +98,17 @@ def new_launcher(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sequential_sha256(tmp_path_factory):
     """The hash of the weights that two epochs of the plain loop end with."""
+    return _plain_sha256(tmp_path_factory, epochs=2)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """The hash of the weights that ten epochs end with which nobody disturbs."""
+    return _plain_sha256(tmp_path_factory, epochs=10)
+
+
+def _plain_sha256(tmp_path_factory, epochs):
     launcher = Launcher(tmp_path_factory.mktemp("sequential"))
-    code, _, err = launcher.run("--epochs", "2", "--engine", "sequential")
+    code, _, err = launcher.run("--epochs", str(epochs), "--engine", "sequential", "--quiet")
     assert code == 0, err
     return launcher.summary()["weights_sha256"]

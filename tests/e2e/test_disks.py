@@ -13,15 +13,6 @@ pytestmark = pytest.mark.chaos
 FULL = "cannot be written: No space left on device. Free some space"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(new_launcher):
-    """The hash of the weights that a run has which nobody disturbs."""
-    launcher = new_launcher()
-    code, _, err = launcher.run(*EPOCHS, "--engine", "sequential", "--quiet")
-    assert code == 0, err
-    return launcher.summary()["weights_sha256"]
-
-
 @pytest.fixture
 def disk(tmp_path, launcher):
     """A small disk of its own for the run folder."""

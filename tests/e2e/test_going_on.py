@@ -11,15 +11,6 @@ from paramserver.storage import newest_checkpoint, read_checkpoint, read_metrics
 pytestmark = pytest.mark.chaos
 
 
-@pytest.fixture(scope="module")
-def undisturbed(new_launcher):
-    """The hash of the weights that a run has which nobody disturbs."""
-    launcher = new_launcher()
-    code, _, err = launcher.run(*EPOCHS, "--engine", "sequential", "--quiet")
-    assert code == 0, err
-    return launcher.summary()["weights_sha256"]
-
-
 def go_on(launcher, *options):
     """Go on with the run, and return its output and its summary."""
     code, out, err = launcher.command("--resume", str(launcher.out), *options)

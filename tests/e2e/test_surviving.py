@@ -20,15 +20,6 @@ REPLICAS, ROUNDS = 4, 10 * 11
 ENDS = ("applied", "dropped", "fenced", "partial", "lost", "rolled_back")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(new_launcher):
-    """The hash of the weights that a run has which nobody disturbs."""
-    launcher = new_launcher()
-    code, _, err = launcher.run(*EPOCHS, "--engine", "sequential", "--quiet")
-    assert code == 0, err
-    return launcher.summary()["weights_sha256"]
-
-
 class Run:
     """A run that goes on, and what can be done to it."""
 

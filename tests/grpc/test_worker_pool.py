@@ -21,6 +21,7 @@ from paramserver.job import Job
 from paramserver.models import Model, Trainable, build_model
 from paramserver.optim import build_optimizer
 from paramserver.sequential import train_sequentially
+from paramserver.session import Pulled
 from paramserver.training import Step
 from paramserver.types import Tensors, tensors_sha256
 from paramserver.workload import Workload
@@ -80,6 +81,15 @@ def finished(connection: Connection) -> JobStatus:
     return status
 
 
+def trained(server: ServerProcess, spec: JobSpec, task: Task) -> tuple[JobStatus, Pulled]:
+    """Let two workers do a job to its end; return how it stands then, and its weights."""
+    with Connection(server.address) as one, Connection(server.address) as two:
+        running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
+        observer = one.observe("eye", scores=True)
+        assert [each.wait() for each in running] == [None, None]
+        return finished(two), observer.pull()
+
+
 def make_task(job: Job, splits: Splits, model: Trainable) -> tuple[JobSpec, Task]:
     """Return what the replicas of a job agree on, and what each has to do."""
     workload = Workload(job, splits, model)
@@ -98,12 +108,7 @@ def totals(status: JobStatus, what: str) -> dict[str, int]:
 def test_two_workers_train_and_account_for_everything(server: ServerProcess, consistency: str) -> None:
     job = replace(JOB, consistency=consistency)
     spec, task = make_task(job, SPLITS, MODEL)
-    with Connection(server.address) as one, Connection(server.address) as two:
-        running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
-        observer = one.observe("eye", scores=True)
-        assert [each.wait() for each in running] == [None, None]
-        status = finished(two)
-        final = observer.pull()
+    status, final = trained(server, spec, task)
     steps_of = Workload(job, SPLITS, MODEL).steps
     steps = sum(steps_of)
     assert totals(status, "gradients") == {"computed": steps, "applied": steps}
@@ -140,12 +145,7 @@ def test_a_replica_that_is_fenced_before_its_first_step_has_all_of_them_before_i
 
     monkeypatch.setattr(Pool, "_beats", some_beats)
     monkeypatch.setattr(ReplicaClient, "next_part", late_part)
-    with Connection(server.address) as one, Connection(server.address) as two:
-        running = [Running(one, spec, task, 0), Running(two, spec, task, 1)]
-        observer = one.observe("eye", scores=True)
-        assert [each.wait() for each in running] == [None, None]
-        status = finished(two)
-        final = observer.pull()
+    status, final = trained(server, spec, task)
     steps_of = Workload(job, SPLITS, MODEL).steps
     assert totals(status, "gradients") == {"computed": sum(steps_of), "applied": sum(steps_of)}
     assert tensors_sha256(final.values) == tensors_sha256(in_one_loop(job, spec, task, steps_of))
