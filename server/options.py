@@ -13,6 +13,7 @@ from paramserver.logs import FORMATS, LEVELS
 from paramserver.security import INTERNAL_TOKEN
 from paramserver.security.doors import Doors, add_door_options, check_listen, read_doors
 from paramserver.security.secrets import METRICS_TOKEN
+from paramserver.toml_file import read_text
 from server.limits import Limits, add_limit_options
 
 DOOR_FILES = ("token_file", "internal_token_file", "tls_cert", "tls_key", "tls_ca", "metrics_token_file")
@@ -83,7 +84,7 @@ def read_options(arguments: list[str]) -> Options:
         SystemExit: 0 after ``--help``.
     """
     given = _parser().read(arguments)
-    given.job = _read(given.job)
+    given.job = "" if given.job is None else read_text(given.job, "job file")
     files = {name: vars(given).pop(name) for name in DOOR_FILES}
     limits = Limits.pop_from(vars(given))
     options = Options(**vars(given), doors=read_doors(**files), limits=limits)
@@ -141,13 +142,6 @@ def _check_doors(options: Options, host: str) -> None:
             f"Server {options.server} calls server 0 over TLS, and has to know whose certificate that has. "
             "Say it with --tls-ca FILE."
         )
-
-
-def _read(job: Path | None) -> str:
-    try:
-        return "" if job is None else job.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"The job file {job} cannot be read: {error}.") from error
 
 
 def _parser() -> ArgumentParser:

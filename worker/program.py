@@ -14,6 +14,7 @@ from paramserver.errors import Failure, JobError, RequestError
 from paramserver.job_file import read_job
 from paramserver.security.channels import open_channel
 from paramserver.storage.trace_file import TraceFile
+from paramserver.toml_file import read_text
 from paramserver.workload import Workload, load_workload
 from worker.evaluate import evaluate
 from worker.options import Options
@@ -39,7 +40,7 @@ def run(options: Options, stops: Stops) -> int:
     try:
         # Only a file that somebody has named for this process is run, whatever the job file says.
         given = {} if options.code is None else {"code": str(options.code)}
-        job, own = read_job(_read(options.job), str(options.job), given)
+        job, own = read_job(read_text(options.job, "job file"), str(options.job), given)
         job = job.resolved()
         workload = load_workload(job, own)
         spec, task = workload.spec, task_of(workload)
@@ -116,10 +117,3 @@ def _network(options: Options) -> Iterator[OpenChannel]:
             yield network.open
         finally:
             log.info("Gone wrong on purpose: %s.", network.account())
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"The job file {path} cannot be read: {error}.") from error

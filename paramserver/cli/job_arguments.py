@@ -17,6 +17,7 @@ from typing import Any
 
 from paramserver.cli.job_options import OPTIONS
 from paramserver.errors import RequestError
+from paramserver.toml_file import read_text
 
 NOT_OF_A_PROBLEM = ("data", "model", "code", "split", "batch", "epochs")
 """Options that mean nothing where a problem is trained."""
@@ -88,24 +89,6 @@ def read_job_file(job_file: Path | None, given: dict[str, Any]) -> tuple[str, st
     text = "" if job_file is None else read_text(job_file, "job file")
     _fix_blas_threads(text, given)
     return text, "" if job_file is None else str(job_file), given
-
-
-def read_text(path: Path, what: str) -> str:
-    """Return the text of a TOML file.
-
-    Args:
-        path: of the file.
-        what: it is, for messages, such as ``job file``.
-
-    Raises:
-        RequestError: it cannot be read, or is no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"The {what} {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"The {what} {path} is not UTF-8 text, as TOML has to be.") from None
 
 
 def _fix_blas_threads(text: str, given: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paramserver.cli.job_arguments import read_text
 from paramserver.errors import RequestError
 from paramserver.job import Job
 from paramserver.sim import World, world_from_mapping, world_values_from_toml
+from paramserver.toml_file import read_text
 
 _EXAMPLES = {
     "compute": "exponential:20ms",

@@ -56,7 +56,8 @@ def read_secret(path: Path | None, variable: str) -> str:
         try:
             found = path.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise RequestError(f"{origin}, which is to have a token, cannot be read: {error}.") from None
+            why = getattr(error, "strerror", None) or error
+            raise RequestError(f"{origin}, which is to have a token, cannot be read: {why}.") from None
     return check_secret(found, origin)
 
 

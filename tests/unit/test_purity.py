@@ -25,6 +25,7 @@ SHELLS = {
     "own_server.py",
     "prediction.py",
     "security",
+    "toml_file.py",
     "torch.py",
     "user_code.py",
     "workload.py",
