@@ -1,4 +1,4 @@
-"""Read a TOML file as text, or say in a sentence why not. It needs no numpy, which may have to wait for it."""
+"""Read a TOML file as text, or say in a sentence why not; without numpy, which may have to wait for it."""
 
 from __future__ import annotations
 
