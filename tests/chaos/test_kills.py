@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kill_verdicts import describe, judge
+from kill_judge import describe, judge
 from kills import Kill, Strike, draw_kills, drawn
 from running import INSIDE, SYNC_EPOCHS, Run, processes
 

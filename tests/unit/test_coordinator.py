@@ -3,83 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from desk import JOB, Desk, only
 
 from paramserver import events as ev
 from paramserver.coordinator import SCORES_MAX, Coordinator
 from paramserver.errors import Fault
-
-JOB = ev.JobSpec(
-    (ev.TensorSpec("w", (4,)),),
-    replicas=2,
-    replicas_max=3,
-    lease_seconds=10,
-    step_timeout_seconds=60,
-    start_timeout_seconds=100,
-)
-
-
-class Desk:
-    """A coordinator of one server with two shards, which report at once unless told not to."""
-
-    def __init__(self, job=JOB, prompt=True):
-        self.coordinator, self.job, self.prompt = Coordinator(1, 2), job, prompt
-        self.now, self.orders, self.requests = 0.0, [], 0
-        self.tell(ev.ServerRegistered(0, "here:1", 2))
-
-    def tell(self, event):
-        """Return what came of it but the orders, which are kept, and the reports that followed."""
-        effects = self.coordinator.handle(event, self.now)
-        rest = [effect for effect in effects if not isinstance(effect, ev.Ordered)]
-        for effect in effects:
-            if isinstance(effect, ev.Ordered):
-                self.orders.append(effect)
-                if self.prompt:
-                    rest += self.report(effect)
-        return rest
-
-    def report(self, ordered):
-        shards = (0, 1) if ordered.shard is None else (ordered.shard,)
-        order = ordered.order
-        members = order.members if isinstance(order, ev.MembershipChanged) else ()
-        rest = []
-        if isinstance(order, ev.RoundClosed):
-            return rest
-        for shard in shards:
-            clocks = {member.rank: 0 for member in members}
-            rest += self.tell(ev.OrderHandled(shard, order.number, clocks))
-        return rest
-
-    def ask(self, kind, *what):
-        self.requests += 1
-        return self.tell(kind(self.requests, *what))
-
-    def join(self, name, attempt="1", **changes):
-        return self.ask(ev.JoinReceived, name, attempt, replace(self.job, **changes))
-
-    def leave(self, rank, failure=""):
-        return self.ask(ev.LeaveReceived, ev.Replica(rank, 1), ev.Counters(), failure)
-
-    def start(self):
-        for rank in range(self.job.replicas):
-            self.join(f"worker{rank}")
-        for shard in (0, 1):
-            self.tell(ev.Staged(shard, "me"))
-
-    def contribute(self, rank, round, refusal="", shards=(0, 1)):
-        for shard in shards:
-            self.tell(ev.Contributed(shard, round, rank, 1, refusal))
-
-    def closed(self):
-        return [e.order.ranks for e in self.orders if isinstance(e.order, ev.RoundClosed)]
-
-    def ended(self):
-        return [e.order.reason for e in self.orders if isinstance(e.order, ev.JobEnded)]
-
-
-def only(effects, kind):
-    found = [effect for effect in effects if isinstance(effect, kind)]
-    assert len(found) == 1, effects
-    return found[0]
 
 
 def test_nobody_joins_before_all_servers_are_up():
@@ -377,10 +305,6 @@ def test_everyone_dead_ends_a_job_that_goes_on_without_the_dead():
     assert desk.ended() == ["Every replica is dead."]
 
 
-def closed_rounds(desk):
-    return [sent.order.ranks for sent in desk.orders if isinstance(sent.order, ev.RoundClosed)]
-
-
 def started(**changes):
     desk = Desk(replace(JOB, **changes))
     for name in "ab"[: desk.job.replicas]:
@@ -397,9 +321,9 @@ def test_a_leave_that_overtakes_a_contribution_does_not_shut_it_out():
     desk.tell(ev.Contributed(0, 0, rank=1, samples=1))
     desk.prompt = False
     desk.leave(1)  # shard 1 has buffered its push, too, but that report is still on its way
-    assert closed_rounds(desk) == []
+    assert desk.closed() == []
     desk.tell(ev.Contributed(1, 0, rank=1, samples=1))
-    assert closed_rounds(desk) == [(0, 1)]
+    assert desk.closed() == [(0, 1)]
 
 
 def test_a_leaver_without_a_contribution_holds_the_round_only_until_all_shards_have_said_so():
@@ -410,9 +334,9 @@ def test_a_leaver_without_a_contribution_holds_the_round_only_until_all_shards_h
     desk.leave(1)
     leave = desk.orders[-1].order
     desk.tell(ev.OrderHandled(0, leave.number, {1: 0}))
-    assert closed_rounds(desk) == []
+    assert desk.closed() == []
     desk.tell(ev.OrderHandled(1, leave.number, {1: 0}))
-    assert closed_rounds(desk) == [(0,)]
+    assert desk.closed() == [(0,)]
 
 
 def test_the_last_ones_to_leave_are_still_in_their_round():
@@ -420,12 +344,12 @@ def test_the_last_ones_to_leave_are_still_in_their_round():
     desk.leave(1)
     for shard in (0, 1):
         desk.tell(ev.Contributed(shard, 0, rank=0, samples=1))
-    assert closed_rounds(desk) == [(0,)]
+    assert desk.closed() == [(0,)]
     desk.prompt = False
     desk.tell(ev.Contributed(0, 1, rank=0, samples=1))
     desk.leave(0)
     desk.tell(ev.Contributed(1, 1, rank=0, samples=1))
-    assert closed_rounds(desk) == [(0,), (0,)]
+    assert desk.closed() == [(0,), (0,)]
     assert not any(isinstance(sent.order, ev.JobEnded) for sent in desk.orders)
     leave = next(sent.order for sent in reversed(desk.orders) if isinstance(sent.order, ev.MembershipChanged))
     for shard in (0, 1):
@@ -451,129 +375,3 @@ def test_an_observer_may_look_at_what_a_job_has_come_to_but_nobody_joins_it_any_
     [granted] = desk.ask(ev.JoinReceived, "evaluator", "1", None)
     assert isinstance(granted, ev.JoinGranted)
     assert isinstance(desk.join("late")[0], ev.Ended)
-
-
-def test_what_was_dealt_is_written_down_before_a_checkpoint_becomes_whole():
-    desk = Desk(replace(JOB, samples=20, batch=3, epochs=3))
-    desk.coordinator = Coordinator(1, 2, recovers=True)
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    desk.start()
-    for rank in (0, 1):
-        for clock in (0, 4):
-            desk.ask(ev.PartAsked, ev.Replica(rank, 1), 0, clock)
-    record = only(desk.tell(ev.CheckpointWritten()), ev.Remember).record
-    assert record.dealt.opened == 2
-
-
-def test_what_goes_wrong_with_checkpoints_is_said_until_one_is_kept_again():
-    desk = Desk()
-    desk.coordinator = Coordinator(1, 2, recovers=True)
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    desk.start()
-
-    def trouble():
-        return only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status.trouble
-
-    assert trouble() == ""
-    note = only(desk.tell(ev.CheckpointFailed(0, "No room.")), ev.Noted)
-    assert note.message == "Checkpoint 0 could not be kept. No room."
-    assert trouble() == f"{note.message} The training goes on, and tries again with the next one."
-    assert desk.tell(ev.CheckpointFailed(0, "Another shard has no room.")) == [], "once is enough"
-    desk.coordinator.handle(ev.CheckpointKept(ev.Kept(0)), 0.0)
-    assert trouble() != "", "that one was given up"
-
-
-def test_a_job_whose_final_weights_could_not_be_kept_has_failed():
-    desk = Desk()
-    desk.coordinator = Coordinator(1, 2, recovers=True)
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    desk.start()
-    desk.leave(0)
-    desk.leave(1)
-    assert desk.ended() == [""]
-    desk.tell(ev.CheckpointFailed(None, "No room."))
-    status = only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status
-    assert (status.ended, status.reason) == (True, "No room.")
-    assert only(desk.ask(ev.HeartbeatReceived, ()), ev.HeartbeatAnswered).reason == "No room."
-
-
-def test_who_is_not_in_the_checkpoint_begins_at_the_furthest_clock_over_the_shards():
-    desk = Desk(replace(JOB, consistency="async", on_death="drop"))
-    desk.coordinator = Coordinator(1, 2, recovers=True)
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    desk.start()
-    desk.tell(ev.CheckpointKept(ev.Kept(0, 0, {0: 7, 1: 9})))
-    desk.join("worker2")
-    desk.tell(ev.ServerLost(0, "It stopped."))
-    desk.prompt = False
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    number = desk.orders[-1].order.number
-    desk.tell(ev.OrderHandled(0, number, {0: 7, 1: 9, 2: 7}))
-    desk.tell(ev.OrderHandled(1, number, {0: 8, 1: 9, 2: 8}))
-    granted = {name: only(desk.join(name), ev.JoinGranted).clock for name in ("worker0", "worker2")}
-    # Of worker0 shard 0 lacks step 7; of worker2 shard 1 would take step 7 for one that it has had.
-    assert granted == {"worker0": 7, "worker2": 8}
-
-
-def go_back(kept):
-    """Lose a server, find it again, and learn that the newest checkpoint is torn."""
-    desk = Desk()
-    desk.coordinator = Coordinator(1, 2, recovers=True)
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    desk.start()
-    for round in (0, 1):
-        desk.contribute(0, round)
-        desk.contribute(1, round)
-    desk.tell(ev.CheckpointKept(ev.Kept(0, 2, {0: 2, 1: 2})))
-    desk.tell(ev.ServerLost(0, "It stopped."))
-    desk.prompt = False
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    effects = desk.tell(ev.CheckpointLost(0, "It is torn.", kept))
-    return desk, effects
-
-
-def test_where_the_newest_checkpoint_is_torn_all_go_back_to_the_one_before():
-    older = ev.Kept(5, 1, {0: 1, 1: 1})
-    desk, effects = go_back(older)
-    notes = [effect.message for effect in effects if isinstance(effect, ev.Noted)]
-    assert notes[0] == "It is torn. The checkpoint before it is used."
-    assert only(effects, ev.Remember).record.kept == older
-    begun = [each.order for each in desk.orders if isinstance(each.order, ev.GenerationBegun)]
-    assert [(order.generation, order.checkpoint) for order in begun] == [(1, 0)] * 2 + [(2, 5)] * 2
-    assert desk.tell(ev.CheckpointLost(0, "Another shard says so, too.", older)) == []
-    status = only(desk.ask(ev.StatusReceived), ev.StatusAnswered).status
-    assert (status.rounds, status.trouble) == (1, "It is torn. The checkpoint before it is used.")
-
-
-def test_where_no_other_checkpoint_is_whole_the_job_ends_with_that_sentence():
-    desk, _ = go_back(None)
-    assert desk.ended() == ["It is torn."]
-
-
-def test_a_job_whose_replicas_had_all_died_goes_on_with_those_that_come():
-    desk = Desk(replace(JOB, consistency="async", on_death="drop"))
-    desk.coordinator = Coordinator(1, 2, recovers=True)
-    desk.tell(ev.ServerRegistered(0, "here:1", 2))
-    desk.start()
-    desk.tell(ev.CheckpointKept(ev.Kept(0, 0, {0: 3, 1: 4})))
-    desk.now = 10.0
-    [*_, remembered] = [each for each in desk.tell(ev.TimerFired()) if isinstance(each, ev.Remember)]
-    assert desk.ended() == ["Every replica is dead."]
-    again = Desk(desk.job)
-    again.coordinator, again.prompt = Coordinator(1, 2, recovers=True), False
-    again.coordinator.restore(remembered.record, again.now, reopens=True)
-    again.tell(ev.ServerRegistered(0, "here:2", 2))
-    number = again.orders[-1].order.number
-    for shard in (0, 1):
-        again.tell(ev.OrderHandled(shard, number, {0: 3, 1: 4}))
-    assert again.ended() == []
-    assert [member.live for member in again.orders[-1].order.members] == [True, True]
-    again.prompt = True
-    again.join("worker1", attempt="2")
-    assert again.ended() == []
-    while again.now < JOB.start_timeout_seconds + JOB.lease_seconds and not again.ended():
-        again.now += JOB.lease_seconds / 4
-        again.tell(ev.TimerFired())
-    # Who never came has had as long as at the start of a job.
-    assert again.now == JOB.start_timeout_seconds + JOB.lease_seconds
-    assert again.ended() == ["Every replica is dead."]
